@@ -1,0 +1,1 @@
+"""windowsfilter keeps Windows container layers: on any operating system, without unpacking them."""
