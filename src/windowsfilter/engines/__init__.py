@@ -1,0 +1,1 @@
+"""Engines: what the Host Compute Service is to Docker, behind one contract."""
