@@ -1,0 +1,1 @@
+"""What NTFS metadata means: names, times, attributes. Bytes in, values out; no files."""
