@@ -1,0 +1,320 @@
+"""Import: one pass over a layer as it arrives, several threads, bounded memory.
+
+One thread reads and inflates, one digests, one writes the blob, the caller's parses headers into
+the index. Pieces travel through short queues, so memory does not grow with the layer. Everything is
+written below a temporary directory; `blobs` makes it durable and gives it its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from windowsfilter.digests import DiffID, Digest
+from windowsfilter.engines.portable.durable import start_writeback
+from windowsfilter.engines.portable.indexer import Indexer, SpillPiece
+from windowsfilter.errors import DigestMismatch, FormatError, LimitExceeded
+from windowsfilter.wire.compression import Compression, decompressor, detect
+from windowsfilter.wire.tar import TarReader
+
+READ_BYTES = 1 << 18
+QUEUE_PIECES = 8
+# Starting write-back while the layer still arrives leaves little for the final fsync.
+FLUSH_BYTES = 32 << 20
+COPY_BYTES = 1 << 20
+
+_T = TypeVar("_T")
+
+Progress = Callable[[int], None]
+"""Told how many more source bytes were consumed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an import takes before it refuses; each has an option of the same name."""
+
+    max_entries: int = 2_000_000
+    """Windows base layers have 100,000 to 300,000. Memory grows by about 250 bytes an entry."""
+    max_ratio: int = 200
+    """Uncompressed to compressed bytes, counted after the first 64 MiB."""
+    max_bytes: int = 1 << 40
+    """Uncompressed bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What is known of a layer beforehand and must turn out true; None is not checked."""
+
+    diff_id: DiffID | None = None
+    digest: Digest | None = None
+    """Of the bytes as they arrive."""
+    size: int | None = None
+    """Bytes as they arrive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import found out."""
+
+    diff_id: DiffID
+    size: int
+    """Bytes of the uncompressed tar."""
+    digest: Digest
+    """Of the bytes as they arrived."""
+    stored_size: int
+    compression: Compression
+    entries: int
+    data_bytes: int
+    spill_size: int
+
+
+def import_tar(
+    source: BinaryIO,
+    directory: Path,
+    *,
+    expected: Expected = Expected(),  # noqa: B008 - frozen
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    keep_compressed: bool = False,
+    progress: Progress | None = None,
+) -> Imported:
+    """Write `blob`, `index`, `spill` (if needed) and `compressed` (if kept) into `directory`.
+
+    Raises FormatError for bytes that are no layer, DigestMismatch for other bytes than expected,
+    LimitExceeded beyond `limits`. Nothing is flushed to disk here, and nothing removed on error.
+    """
+    return _Import(source, directory, limits, keep_compressed, progress).run(expected)
+
+
+class _Stopped(Exception):
+    """Another thread failed; its error is the one to report."""
+
+
+class _Import:
+    def __init__(
+        self,
+        source: BinaryIO,
+        directory: Path,
+        limits: Limits,
+        keep_compressed: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._source = source
+        self._directory = directory
+        self._limits = limits
+        self._keep = keep_compressed
+        self._progress = progress
+        self._failure: BaseException | None = None
+        self._stored = hashlib.sha256()
+        self._plain = hashlib.sha256()
+        self._stored_size = 0
+        self._compression = Compression.NONE
+        self._consumers = [_Queue(QUEUE_PIECES) for _ in range(3)]
+
+    def run(self, expected: Expected) -> Imported:
+        parse, digest, write = self._consumers
+        blob = self._directory / "blob"
+        with blob.open("xb", buffering=0) as out, (self._directory / "index").open("xb") as index:
+            indexer = Indexer(index, max_entries=self._limits.max_entries)
+            threads = [
+                self._thread("read", self._read),
+                self._thread("digest", lambda: self._digest(digest)),
+                self._thread("write", lambda: self._write(write, out.fileno())),
+            ]
+            try:
+                size = self._guard(lambda: self._parse(parse, indexer))
+            finally:
+                for thread in threads:
+                    thread.join()
+            if self._failure is not None:
+                raise self._failure
+            assert size is not None
+            result = self._result(indexer, size)
+            _check(result, expected)
+            indexer.finish(diff_id=result.diff_id, blob_size=size)
+            self._spill(out.fileno(), indexer)
+            return self._result(indexer, size)
+
+    def _result(self, indexer: Indexer, size: int) -> Imported:
+        diff_id = DiffID.from_hex(self._plain.hexdigest())
+        compressed = self._compression is not Compression.NONE
+        return Imported(
+            diff_id=diff_id,
+            size=size,
+            digest=Digest.from_hex(self._stored.hexdigest()) if compressed else Digest(diff_id),
+            stored_size=self._stored_size,
+            compression=self._compression,
+            entries=indexer.count,
+            data_bytes=indexer.data_bytes,
+            spill_size=indexer.spill_size,
+        )
+
+    # -- threads ------------------------------------------------------------------------------
+
+    def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._guard, args=(body,), name=f"import-{name}")
+        thread.daemon = True
+        thread.start()
+        return thread
+
+    def _guard(self, body: Callable[[], _T]) -> _T | None:
+        """Run one stage; the first failure is kept and stops all the others."""
+        try:
+            return body()
+        except _Stopped:
+            return None
+        except BaseException as error:
+            if self._failure is None:
+                self._failure = error
+            for consumer in self._consumers:
+                consumer.stop()
+            return None
+
+    def _read(self) -> None:
+        """Inflate the source and hand each piece to the three consumers."""
+        total = 0
+        for piece in self._pieces():
+            total += len(piece)
+            self._bound(total)
+            for consumer in self._consumers:
+                consumer.put(piece)
+        for consumer in self._consumers:
+            consumer.put(None)
+
+    def _pieces(self) -> Iterator[bytes]:
+        first = _read_full(self._source, READ_BYTES)
+        self._compression = detect(first)
+        inflate = decompressor(self._compression, max_ratio=self._limits.max_ratio)
+        keep = (self._directory / "compressed").open("xb") if self._wants_original() else None
+        try:
+            chunk = first
+            while chunk:
+                self._account(chunk)
+                if keep is not None:
+                    keep.write(chunk)
+                yield from inflate.feed(chunk)
+                chunk = self._source.read(READ_BYTES)
+            inflate.close()
+        finally:
+            if keep is not None:
+                keep.close()
+
+    def _wants_original(self) -> bool:
+        return self._keep and self._compression is not Compression.NONE
+
+    def _account(self, chunk: bytes) -> None:
+        self._stored_size += len(chunk)
+        if self._compression is not Compression.NONE:
+            self._stored.update(chunk)
+        if self._progress is not None:
+            self._progress(len(chunk))
+
+    def _bound(self, total: int) -> None:
+        if total > self._limits.max_bytes:
+            limit = self._limits.max_bytes
+            raise LimitExceeded(f"layer of more than {limit} bytes (--max-bytes raises the limit)")
+
+    def _digest(self, pieces: _Queue) -> None:
+        for piece in pieces:
+            self._plain.update(piece)
+
+    def _write(self, pieces: _Queue, descriptor: int) -> None:
+        written = flushed = 0
+        for piece in pieces:
+            _write_all(descriptor, piece)
+            written += len(piece)
+            if written - flushed >= FLUSH_BYTES:
+                start_writeback(descriptor, flushed, written - flushed)
+                flushed = written
+
+    def _parse(self, pieces: _Queue, indexer: Indexer) -> int:
+        reader = TarReader()
+        add = indexer.add
+        for piece in pieces:
+            for entry in reader.feed(piece):
+                add(entry)
+        reader.close()
+        return reader.offset
+
+    def _spill(self, blob: int, indexer: Indexer) -> None:
+        if not indexer.spill_size:
+            return
+        with (self._directory / "spill").open("xb", buffering=0) as out:
+            os.ftruncate(out.fileno(), indexer.spill_size)
+            for piece in indexer.spill:
+                _copy(blob, out.fileno(), piece)
+
+
+class _Queue:
+    """A bounded queue of pieces between two threads that either may abandon."""
+
+    def __init__(self, size: int) -> None:
+        self._pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(size)
+        self._stopped = False
+
+    def put(self, piece: bytes | None) -> None:
+        self._room.acquire()
+        if self._stopped:
+            raise _Stopped
+        self._pieces.put(piece)
+
+    def stop(self) -> None:
+        """Wake both sides; they raise _Stopped."""
+        self._stopped = True
+        self._room.release()
+        self._pieces.put(None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            piece = self._pieces.get()
+            if self._stopped:
+                raise _Stopped
+            if piece is None:
+                return
+            yield piece
+            self._room.release()
+
+
+def _check(result: Imported, expected: Expected) -> None:
+    if expected.size is not None and result.stored_size != expected.size:
+        raise DigestMismatch(f"{result.stored_size} bytes instead of the {expected.size} announced")
+    if expected.digest is not None and result.digest != expected.digest:
+        raise DigestMismatch(f"the bytes have digest {result.digest}, not {expected.digest}")
+    if expected.diff_id is not None and result.diff_id != expected.diff_id:
+        raise DigestMismatch(
+            f"the uncompressed tar has diffID {result.diff_id}, not {expected.diff_id} as the "
+            "image's config says"
+        )
+
+
+def _read_full(source: BinaryIO, size: int) -> bytes:
+    """Up to `size` bytes; fewer only at the end, so that magic numbers are not cut."""
+    data = source.read(size)
+    while data and len(data) < size:
+        more = source.read(size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _copy(blob: int, spill: int, piece: SpillPiece) -> None:
+    source, target, left = piece.source, piece.target, piece.size
+    while left:
+        data = os.pread(blob, min(left, COPY_BYTES), source)
+        if not data:
+            raise FormatError("a body ends before its size", offset=source)
+        os.pwrite(spill, data, target)
+        source, target, left = source + len(data), target + len(data), left - len(data)

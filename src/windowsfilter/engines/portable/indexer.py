@@ -1,0 +1,330 @@
+"""From tar entries to index records, refusing what no Windows layer can mean.
+
+Runs beside the threads that inflate, hash and write, so the path of a plain entry is short. What is
+hostile is refused here, before anything is committed: names that leave the tree or that Windows
+would read as something else, names that collide, files used as directories, links that go in
+circles. Rules: docs/formats/index.md; tar dialect: OCI image-spec layer.md and go-winio backuptar.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from windowsfilter.digests import DiffID
+from windowsfilter.engines.portable.index import IndexWriter, Kind, Record, RecordFlag
+from windowsfilter.errors import FormatError, LimitExceeded
+from windowsfilter.ntfs import filetime
+from windowsfilter.ntfs.names import fold
+from windowsfilter.wire import whiteouts
+from windowsfilter.wire.tar import TarEntry
+
+BLOCK = 512
+SPILL_ALIGN = 4096
+# Windows paths have at most 32,767 UTF-16 units, three bytes of UTF-8 each.
+MAX_NAME_BYTES = 32_767 * 3
+# An expanded sparse file costs no disk for its holes, but its size must stay addressable.
+MAX_SPILL_BYTES = 4 << 40
+# Distinct descriptors remembered to be stored once; past this they are stored again.
+MAX_KNOWN_VALUE_BYTES = 32 << 20
+
+_HOSTILE = re.compile(rb"[\\\0]|^/|//|(?:^|/)\.\.?(?:/|$)|:[^/]*/|^[A-Za-z]:")
+_DIGITS = re.compile(rb"[0-9]{1,10}\Z")
+_ATTRIBUTES = b"MSWINDOWS.fileattr"
+_RAW_DESCRIPTOR = b"MSWINDOWS.rawsd"
+_MOUNT_POINT = b"MSWINDOWS.mountpoint"
+_CREATION_TIME = b"LIBARCHIVE.creationtime"
+_U32 = 0xFFFFFFFF
+
+_KINDS = {
+    0: Kind.FILE,
+    ord("0"): Kind.FILE,
+    ord("7"): Kind.FILE,
+    ord("S"): Kind.FILE,
+    ord("1"): Kind.HARD_LINK,
+    ord("2"): Kind.SYMLINK,
+    ord("5"): Kind.DIRECTORY,
+}
+_REFUSED = {ord("3"): "character device", ord("4"): "block device", ord("6"): "FIFO"}
+_FILE, _DIRECTORY = int(Kind.FILE), int(Kind.DIRECTORY)
+_HARD_LINK, _STREAM = int(Kind.HARD_LINK), int(Kind.STREAM)
+
+
+@dataclass(frozen=True, slots=True)
+class SpillPiece:
+    """`size` bytes at `source` in the blob that belong at `target` in the spill."""
+
+    source: int
+    target: int
+    size: int
+
+
+class Indexer:
+    """Feeds an IndexWriter with the entries of one layer and remembers what must be spilled."""
+
+    def __init__(self, file: BinaryIO, *, max_entries: int) -> None:
+        self._writer = IndexWriter(file)
+        self._max_entries = max_entries
+        self._seen: dict[bytes, bytes | bool] = {b"": True}
+        """Folded path -> a directory's spelling, True if only implied, False if no directory."""
+        self._parents: set[bytes] = {b""}
+        """Spelled parent paths that were checked and are directories."""
+        self._links: dict[bytes, bytes] = {}
+        """Folded path of each hard link -> folded path of its target."""
+        self._values: dict[bytes, int] = {}
+        self._value_bytes = 0
+        self.spill: list[SpillPiece] = []
+        self.spill_size = 0
+        self.data_bytes = 0
+        """Main streams of files, as Docker counts a layer's size: no links, no streams."""
+
+    @property
+    def count(self) -> int:
+        return self._writer.count
+
+    def add(self, entry: TarEntry) -> None:
+        """Check one entry and append its record. Raises FormatError naming it."""
+        if self._writer.count >= self._max_entries:
+            raise LimitExceeded(
+                f"more than {self._max_entries} entries (--max-entries raises the limit)",
+                offset=entry.header_offset,
+            )
+        name = entry.path
+        kind = self._kind(entry, name)
+        size, data_offset, device = entry.size, entry.data_offset, 0
+        if kind != _FILE and kind != _STREAM:
+            size = 0
+        elif entry.sparse is not None:
+            device, data_offset = 1, self._spill_sparse(entry)
+        if kind == _FILE:
+            self.data_bytes += size
+        times, flags = self._times(entry)
+        attributes, sd = 0x10 if kind == _DIRECTORY else 0, 0
+        records = entry.records
+        if records:
+            text = records.get(_ATTRIBUTES)
+            if text is not None:
+                attributes, flags = self._attributes(text, entry), flags | RecordFlag.ATTRIBUTES
+            text = records.get(_RAW_DESCRIPTOR)
+            if text is not None:
+                sd = self._values.get(text) or self._value(text, entry)
+        record = Record(
+            kind,
+            flags | RecordFlag.SPARSE if device else flags,
+            entry.typeflag,
+            device,
+            entry.mode & _U32,
+            min(entry.uid, _U32),
+            min(entry.gid, _U32),
+            attributes,
+            sd,
+            size,
+            data_offset,
+            entry.header_offset,
+            *times,
+            0,
+            0,
+            0,
+        )
+        self._writer.add(record, name, entry.linkname, entry.pax_raw)
+
+    def finish(self, *, diff_id: DiffID, blob_size: int) -> None:
+        """End of the tar: last checks, then the index's own end."""
+        self._refuse_cycles()
+        if self._writer.count:
+            last = self._writer.last()
+            # EROFS maps whole blocks. Only the very last body may lack its padding.
+            if last.size and not last.device and _padded(last) > blob_size:
+                target = self._reserve(last.size)
+                self.spill.append(SpillPiece(last.data_offset, target, last.size))
+                self._writer.amend_last(last._replace(device=1, data_offset=target))
+        self._writer.finish(diff_id=diff_id, blob_size=blob_size)
+
+    # -- names --------------------------------------------------------------------------------
+
+    def _kind(self, entry: TarEntry, name: bytes) -> int:
+        """What the entry is; its name and its place among the others are checked on the way."""
+        parent, _, leaf = name.rpartition(b"/")
+        if parent not in self._parents:
+            self._check_parent(entry, parent)
+        if len(name) > MAX_NAME_BYTES or len(entry.linkname) > MAX_NAME_BYTES:
+            raise _refusal(entry, "a name longer than a Windows path can be")
+        if _HOSTILE.search(leaf if parent else name) or not _is_unicode(leaf):
+            self._check_name(entry, name)
+        if leaf.startswith(whiteouts.PREFIX):
+            return self._whiteout(entry, leaf)
+        found = _KINDS.get(entry.typeflag)
+        if found is None:
+            what = _REFUSED.get(entry.typeflag, f"entry of unknown type {entry.typeflag:#x}")
+            raise _refusal(entry, f"a {what}, which Windows layers cannot hold")
+        kind = int(found)
+        if kind == _FILE:
+            if entry.typeflag == 0 and entry.name.endswith(b"/"):
+                kind = _DIRECTORY
+            elif b":" in leaf:
+                kind = _STREAM
+        elif b":" in leaf:
+            raise _refusal(entry, "a stream that is not a plain file")
+        if found is Kind.SYMLINK and _MOUNT_POINT in entry.records:
+            kind = int(Kind.JUNCTION)
+        self._place(entry, name, kind)
+        return kind
+
+    def _place(self, entry: TarEntry, name: bytes, kind: int) -> None:
+        """Refuse a name that collides with an earlier one of this layer."""
+        key = fold(name)
+        is_directory = kind == _DIRECTORY
+        before = self._seen.get(key)
+        if before is not None:
+            if (before is not False) != is_directory:
+                raise _refusal(entry, "both a file and a directory in this layer")
+            # A directory may come again under its own spelling; some builders do that.
+            if before is not True and before != name:
+                raise _refusal(entry, "in the layer twice, in names that differ at most in case")
+        self._seen[key] = name if is_directory else False
+        if is_directory:
+            self._parents.add(name)
+        if kind == _HARD_LINK:
+            target = entry.linkname.rstrip(b"/")
+            if _HOSTILE.search(target) or not target or not _is_unicode(target):
+                raise _refusal(entry, f"a hard link out of the tree, to {target[:200]!r}")
+            self._links[key] = fold(target)
+
+    def _check_parent(self, entry: TarEntry, parent: bytes) -> None:
+        """Check a directory path once, and that no file of this layer stands in its way."""
+        if _HOSTILE.search(parent + b"/") or not _is_unicode(parent):
+            self._check_name(entry, parent)
+        above = parent
+        while above not in self._parents:
+            key = fold(above)
+            if self._seen.setdefault(key, True) is False:
+                raise _refusal(entry, f"below {above[:200]!r}, which is a file in this layer")
+            self._parents.add(above)
+            above = above.rpartition(b"/")[0]
+
+    def _check_name(self, entry: TarEntry, name: bytes) -> None:
+        """Say precisely what is wrong with a name, if anything is."""
+        if name.startswith(b"/"):
+            raise _refusal(entry, "an absolute name")
+        if b"\\" in name:
+            raise _refusal(entry, "a name with a backslash, which Windows reads as a separator")
+        if b"\0" in name:
+            raise _refusal(entry, "a name with a NUL byte")
+        components = name.split(b"/")
+        if b".." in components:
+            raise _refusal(entry, "a name with '..'")
+        if b"." in components or (b"" in components and name):
+            raise _refusal(entry, "a name with an empty or '.' component")
+        if re.match(rb"[A-Za-z]:", name):
+            raise _refusal(entry, "a name with a drive letter")
+        if any(b":" in component for component in components[:-1]):
+            raise _refusal(entry, "a name below a stream")
+        if components[-1].startswith(b":"):
+            raise _refusal(entry, "a stream of a file without a name")
+        if not _is_unicode(name):
+            raise _refusal(entry, "a name that is not UTF-8")
+
+    def _whiteout(self, entry: TarEntry, leaf: bytes) -> int:
+        if leaf == whiteouts.OPAQUE:
+            return int(Kind.OPAQUE)
+        if leaf == whiteouts.PREFIX:
+            raise _refusal(entry, "a whiteout of nothing")
+        if leaf[len(whiteouts.PREFIX) :] in (b".", b".."):
+            raise _refusal(entry, "a whiteout of its own directory")
+        return int(Kind.WHITEOUT)
+
+    def _refuse_cycles(self) -> None:
+        """Hard links that only ever point at each other have no file behind them."""
+        settled: set[bytes] = set()
+        for start in self._links:
+            trail: set[bytes] = set()
+            at = start
+            while at in self._links and at not in settled:
+                if at in trail:
+                    shown = at.decode("utf-8", "replace")
+                    raise FormatError(f"hard links in a circle at {shown!r}")
+                trail.add(at)
+                at = self._links[at]
+            settled |= trail
+
+    # -- metadata -----------------------------------------------------------------------------
+
+    def _times(self, entry: TarEntry) -> tuple[tuple[int, int, int, int], int]:
+        """(creation, access, write, change) as FILETIME, and which of them the tar had.
+
+        Missing ones are the write time: the reference's value for them is 1754-08-30, by accident.
+        """
+        convert = filetime.from_unix_ns
+        flags = 0
+        try:
+            write = convert(entry.mtime_ns)
+            creation = access = change = write
+            if entry.atime_ns is not None:
+                access, flags = convert(entry.atime_ns), flags | 4
+            if entry.ctime_ns is not None:
+                change, flags = convert(entry.ctime_ns), flags | 8
+            text = entry.records.get(_CREATION_TIME)
+            if text is not None:
+                creation, flags = convert(filetime.parse_pax_time(text)), flags | 2
+        except ValueError as error:
+            raise _refusal(entry, f"a time that cannot be: {error}") from error
+        return (creation, access, write, change), flags
+
+    def _attributes(self, text: bytes, entry: TarEntry) -> int:
+        if not _DIGITS.match(text) or int(text) > _U32:
+            raise _refusal(entry, f"a MSWINDOWS.fileattr of {text[:40]!r}")
+        return int(text)
+
+    def _value(self, text: bytes, entry: TarEntry) -> int:
+        """The number of a base64 descriptor, stored once however often it comes."""
+        try:
+            data = base64.b64decode(text.translate(None, b"\r\n"), validate=True)
+        except binascii.Error as error:
+            raise _refusal(entry, f"a MSWINDOWS.rawsd that is not base64: {error}") from error
+        if not data:
+            return 0
+        number = self._writer.value(data)
+        if self._value_bytes + len(text) <= MAX_KNOWN_VALUE_BYTES:
+            self._value_bytes += len(text)
+            self._values[text] = number
+        return number
+
+    # -- data that cannot be mapped where it lies ---------------------------------------------
+
+    def _spill_sparse(self, entry: TarEntry) -> int:
+        target = self._reserve(entry.size)
+        if self.spill_size > MAX_SPILL_BYTES:
+            raise _refusal(entry, f"sparse, and with others over {MAX_SPILL_BYTES} bytes")
+        source = entry.data_offset
+        for offset, size in entry.sparse or ():
+            self.spill.append(SpillPiece(source, target + offset, size))
+            source += size
+        return target
+
+    def _reserve(self, size: int) -> int:
+        target = self.spill_size
+        self.spill_size += -(-size // SPILL_ALIGN) * SPILL_ALIGN
+        return target
+
+
+def _refusal(entry: TarEntry, what: str) -> FormatError:
+    shown = entry.name[:300].decode("utf-8", "backslashreplace")
+    return FormatError(f"entry {shown!r} is {what}", offset=entry.header_offset)
+
+
+def _padded(record: Record) -> int:
+    return record.data_offset + -(-record.size // BLOCK) * BLOCK
+
+
+def _is_unicode(name: bytes) -> bool:
+    """Whether a name is UTF-8; lone surrogates pass, because NTFS allows any 16-bit units."""
+    if name.isascii():
+        return True
+    try:
+        name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
