@@ -12,19 +12,18 @@ import errno
 import json
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from windowsfilter.digests import DiffID, Digest
-from windowsfilter.engines.portable import durable
 from windowsfilter.engines.portable.importer import Expected, Imported, Limits, Progress, import_tar
 from windowsfilter.engines.portable.index import Index, Record
 from windowsfilter.errors import FormatError, HostError, StoreDamaged
+from windowsfilter.layers import durable
 from windowsfilter.wire.compression import Compression
 
 log = logging.getLogger(__name__)
@@ -180,12 +179,14 @@ class LayerBlob:
 
 
 class BlobStore:
-    """All blobs of a store: `root/blobs/sha256/<hex>/`."""
+    """All blobs of a store: `root/blobs/sha256/<hex>/`.
 
-    def __init__(self, root: Path, tmp: Path) -> None:
+    `staging` gives the folder in which blobs are written and taken apart, on the same file system.
+    """
+
+    def __init__(self, root: Path, staging: Callable[[], Path]) -> None:
         self._directory = root / "blobs" / "sha256"
-        self._tmp = tmp
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._staging = staging
 
     def path(self, diff_id: DiffID) -> Path:
         """The blob's folder, whether it exists or not."""
@@ -217,8 +218,8 @@ class BlobStore:
         self,
         source: BinaryIO,
         *,
-        expected: Expected = Expected(),  # noqa: B008 - frozen
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        expected: Expected = Expected(),
+        limits: Limits = Limits(),
         keep_compressed: bool = False,
         progress: Progress | None = None,
     ) -> BlobManifest:
@@ -226,9 +227,10 @@ class BlobStore:
 
         Raises what `import_tar` raises, and HostError when the disk is full or fails.
         """
-        working = Path(tempfile.mkdtemp(prefix="import-", dir=self._tmp))
+        working = self._staging() / f"import.{secrets.token_hex(8)}"
         try:
             with _host_errors("import layer"):
+                working.mkdir(mode=durable.FOLDER_MODE)
                 found = import_tar(
                     source,
                     working,
@@ -238,52 +240,45 @@ class BlobStore:
                     progress=progress,
                 )
                 manifest = _manifest(found, kept=(working / "compressed").exists())
-                (working / "manifest.json").write_bytes(manifest.build())
-                if durable.publish(working, self.path(manifest.diff_id)):
+                for path in working.iterdir():
+                    durable.sync_file(path)
+                durable.write_new(working / "manifest.json", manifest.build())
+                with contextlib.suppress(FileExistsError):
+                    durable.publish(working, self.path(manifest.diff_id))
                     return manifest
         finally:
-            # Gone already if it was renamed.
-            shutil.rmtree(working, ignore_errors=True)
-        return self._already(manifest)
-
-    def _already(self, manifest: BlobManifest) -> BlobManifest:
-        """The blob was there. What it has kept of its origins wins."""
-        with self.open(manifest.diff_id) as blob:
+            durable.delete_tree(working)  # gone already if it was published
+        with self.open(manifest.diff_id) as blob:  # it was there: what was kept with it wins
             return blob.manifest
 
     def remove(self, diff_id: DiffID) -> None:
         """Delete a blob; its space is back on return. Nothing happens if there is none."""
-        doomed = Path(tempfile.mkdtemp(prefix="remove-", dir=self._tmp))
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                self.path(diff_id).rename(doomed / "blob")
-                durable.sync_directory(self._directory)
-        finally:
-            shutil.rmtree(doomed)
+        with _host_errors("remove layer"):
+            doomed = durable.take_away(self.path(diff_id), self._staging())
+            if doomed is not None:
+                durable.sync_folder(self._directory)
+                durable.delete_tree(doomed)
 
 
 def rebuild(directory: Path, manifest: BlobManifest) -> None:
     """Make a blob's index and spill again. Raises StoreDamaged if the blob is not what it was."""
-    with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=directory) as place:
-        working = Path(place)
-        unlimited = Limits(max_entries=1 << 62, max_bytes=1 << 62)
-        try:
-            with _host_errors("rebuild index"), (directory / "blob").open("rb") as blob:
-                import_tar(
-                    blob,
-                    working,
-                    expected=Expected(diff_id=manifest.diff_id),
-                    limits=unlimited,
-                )
-        except FormatError as error:
-            raise StoreDamaged(f"blob {manifest.diff_id}: {error}") from error
-        except FileNotFoundError as error:
-            raise StoreDamaged(f"blob {manifest.diff_id} is missing") from error
-        for name in ("spill", "index"):
-            if (working / name).exists():
-                durable.sync_file(working / name)
-                (working / name).replace(directory / name)
-        durable.sync_directory(directory)
+    working = directory / f".rebuild.{secrets.token_hex(8)}"
+    unlimited = Limits(max_entries=1 << 62, max_bytes=1 << 62)
+    try:
+        with _host_errors("rebuild index"), (directory / "blob").open("rb") as blob:
+            working.mkdir(mode=durable.FOLDER_MODE)
+            import_tar(blob, working, expected=Expected(diff_id=manifest.diff_id), limits=unlimited)
+            for name in ("spill", "index"):
+                if (working / name).exists():
+                    durable.sync_file(working / name)
+                    (working / name).replace(directory / name)
+            durable.sync_folder(directory)
+    except FormatError as error:
+        raise StoreDamaged(f"blob {manifest.diff_id}: {error}") from error
+    except FileNotFoundError as error:
+        raise StoreDamaged(f"blob {manifest.diff_id} is missing") from error
+    finally:
+        durable.delete_tree(working)
 
 
 def _manifest(found: Imported, *, kept: bool) -> BlobManifest:

@@ -7,6 +7,8 @@ written below a temporary directory; `blobs` makes it durable and gives it its n
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import os
 import queue
@@ -17,7 +19,6 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from windowsfilter.digests import DiffID, Digest
-from windowsfilter.engines.portable.durable import start_writeback
 from windowsfilter.engines.portable.indexer import Indexer, SpillPiece
 from windowsfilter.errors import DigestMismatch, FormatError, LimitExceeded
 from windowsfilter.wire.compression import Compression, decompressor, detect
@@ -28,6 +29,7 @@ QUEUE_PIECES = 8
 # Starting write-back while the layer still arrives leaves little for the final fsync.
 FLUSH_BYTES = 32 << 20
 COPY_BYTES = 1 << 20
+_SYNC_FILE_RANGE_WRITE = 2
 
 _T = TypeVar("_T")
 
@@ -78,8 +80,8 @@ def import_tar(
     source: BinaryIO,
     directory: Path,
     *,
-    expected: Expected = Expected(),  # noqa: B008 - frozen
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    expected: Expected = Expected(),
+    limits: Limits = Limits(),
     keep_compressed: bool = False,
     progress: Progress | None = None,
 ) -> Imported:
@@ -168,7 +170,7 @@ class _Import:
             return body()
         except _Stopped:
             return None
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - top of a thread
             if self._failure is None:
                 self._failure = error
             for consumer in self._consumers:
@@ -229,7 +231,7 @@ class _Import:
             _write_all(descriptor, piece)
             written += len(piece)
             if written - flushed >= FLUSH_BYTES:
-                start_writeback(descriptor, flushed, written - flushed)
+                _start_writeback(descriptor, flushed, written - flushed)
                 flushed = written
 
     def _parse(self, pieces: _Queue, indexer: Indexer) -> int:
@@ -308,6 +310,17 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _start_writeback(descriptor: int, offset: int, size: int) -> None:
+    """Ask the kernel to start writing a range; only a hint, missing outside Linux."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).sync_file_range(
+            ctypes.c_int(descriptor),
+            ctypes.c_int64(offset),
+            ctypes.c_int64(size),
+            ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
+        )
 
 
 def _copy(blob: int, spill: int, piece: SpillPiece) -> None:
