@@ -1,0 +1,1 @@
+"""Bytes in a pipe: tar, whiteouts, compression. No files and no sockets of its own."""

@@ -1,0 +1,110 @@
+"""Reading a tar entry by entry from a file object, with the bodies, in order.
+
+A thin shell around `TarReader`, holding one chunk at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from windowsfilter.errors import FormatError, UsageError
+from windowsfilter.wire.tar.entry import Limits, TarEntry
+from windowsfilter.wire.tar.reader import TarReader
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Source:
+    """The stream, seen as the chunk at hand and the entries found so far."""
+
+    def __init__(self, stream: _Readable, chunk_size: int, limits: Limits | None) -> None:
+        self._stream = stream
+        self._chunk_size = chunk_size
+        self._reader = TarReader(limits)
+        self._chunk = b""
+        self._chunk_at = 0
+        self._over = False
+        self.found: deque[TarEntry] = deque()
+
+    def advance(self) -> bool:
+        """Read the next chunk; False at the end of the stream."""
+        if self._over:
+            return False
+        self._chunk_at = self._reader.offset
+        self._chunk = self._stream.read(self._chunk_size)
+        if not self._chunk:
+            self._over = True
+            self._reader.close()
+            return False
+        self.found.extend(self._reader.feed(self._chunk))
+        return True
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Some of the bytes from `offset` on, at least one."""
+        if offset < self._chunk_at:
+            raise UsageError("body of a tar entry read after the next entry was asked for")
+        while offset >= self._chunk_at + len(self._chunk):
+            if not self.advance():
+                raise FormatError("truncated body of a tar entry", offset=offset)
+        start = offset - self._chunk_at
+        return self._chunk[start : start + size]
+
+
+class Body:
+    """The data of one entry, holes of sparse files filled with zeros.
+
+    To be read before the next entry is asked for; what is left unread is stepped over.
+    """
+
+    def __init__(self, source: _Source, entry: TarEntry) -> None:
+        self._source = source
+        self._size = entry.size
+        pieces = ((0, entry.size),) if entry.sparse is None else entry.sparse
+        self._pieces = deque(pieces)
+        self._stored_at = entry.data_offset
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, fewer only at the end; all that is left if it is negative."""
+        left = self._size - self._position
+        wanted = left if size < 0 else min(size, left)
+        parts = []
+        while wanted > 0:
+            part = self._some(wanted)
+            parts.append(part)
+            wanted -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _some(self, wanted: int) -> bytes:
+        offset, length = self._pieces[0] if self._pieces else (self._size, 0)
+        if self._position < offset:
+            part = bytes(min(wanted, offset - self._position))
+        else:
+            part = self._source.read_at(
+                self._stored_at, min(wanted, offset + length - self._position)
+            )
+            self._stored_at += len(part)
+        self._position += len(part)
+        if self._pieces and self._position >= offset + length:
+            self._pieces.popleft()
+        return part
+
+
+def read_entries(
+    stream: _Readable, chunk_size: int = 1 << 20, *, limits: Limits | None = None
+) -> Iterator[tuple[TarEntry, Body]]:
+    """Every entry of a tar with its body, from a blocking stream that need not seek.
+
+    Raises FormatError as `TarReader` does, when the damaged place is reached.
+    """
+    source = _Source(stream, chunk_size, limits)
+    while True:
+        while not source.found:
+            if not source.advance():
+                return
+        entry = source.found.popleft()
+        yield entry, Body(source, entry)
