@@ -52,9 +52,9 @@ class RecordParser:
             lines = body.split(b"\n")
             if not lines.pop() and len(lines) <= self._max_records:
                 for line in lines:
-                    head, equals, value = line.partition(b"=")
+                    head, _, value = line.partition(b"=")
                     known = heads.get(head) or self._learn(head)
-                    if known is None or not equals or known[0] != len(line):
+                    if known is None or known[0] != len(line):
                         break
                     records[known[1]] = value
                     if known[2]:
@@ -65,23 +65,24 @@ class RecordParser:
                         return records
         ordered = parse_ordered(body, at, self._max_records)
         records = dict(ordered)
-        self.rare = any(is_rare(key) for key in records)
+        self.rare = any(_is_rare(key) for key in records)
         return records
 
     def _learn(self, head: bytes) -> tuple[int, bytes, bool] | None:
-        """Length of the line without its line feed, key, and whether the key is rare."""
-        digits, space, key = head.partition(b" ")
-        if not space or not key or b"\0" in key or not digits.isdigit():
+        """Length of the line, key and rareness to remember; None leaves it to the exact way."""
+        digits, _, key = head.partition(b" ")
+        if not key or b"\0" in key or not digits.isdigit() or len(digits) > _MAX_LENGTH_DIGITS:
             return None
-        if len(digits) > _MAX_LENGTH_DIGITS:
+        length = int(digits) - 1  # without the line feed
+        if length <= len(head):  # so that a line of this length is known to have its "="
             return None
         if len(self._heads) >= _KNOWN_HEADS:
             self._heads.clear()
-        known = self._heads[head] = (int(digits) - 1, key, is_rare(key))
+        known = self._heads[head] = (length, key, _is_rare(key))
         return known
 
 
-def is_rare(key: bytes) -> bool:
+def _is_rare(key: bytes) -> bool:
     """Whether the key changes more of an entry than its times and its path."""
     return key in _RARE_KEYS or key.startswith(SPARSE_PREFIX)
 

@@ -39,6 +39,7 @@ from windowsfilter.wire.tar.pax import SPARSE_PREFIX, RecordParser, parse_ordere
 # name, mode + uid + gid, size digits, size end, mtime digits, mtime end, checksum, type flag,
 # linkname, magic + version, (uname, gname, device numbers), prefix, (padding)
 _HEADER: Final = struct.Struct("100s24s11sB11sB8sB100s8s80x155s12x")
+_NUL: Final = b"\0"
 _USTAR: Final = b"ustar\x0000"
 _GNU: Final = b"ustar  \0"
 _CHECKSUM: Final = slice(148, 156)
@@ -51,6 +52,9 @@ _AT_HEADER, _AT_PAX, _AT_META, _AT_OLD_SPARSE, _AT_SPARSE_MAP, _AFTER_ZERO, _END
 _META: Final = frozenset((TYPE_GLOBAL_PAX, TYPE_GNU_LONG_NAME, TYPE_GNU_LONG_LINK))
 # These describe one file; as a default for all of a tar they can only be an attack.
 _NEVER_GLOBAL: Final = frozenset((b"path", b"linkpath", b"size"))
+# They are merged into every entry, so a few bytes of input would cost much time.
+_MAX_GLOBALS: Final = 64
+_MAX_GLOBAL_BYTES: Final = 64 << 10
 
 _MAX_UINT32 = (1 << 32) - 1
 _KNOWN_SUMS = 16384  # distinct checksum and owner texts to remember
@@ -112,6 +116,9 @@ class TarReader:
         # thread beside those that hash, and every call and every attribute costs 1 % of
         # 80,000 entries/s. What is rare has been moved out to methods.
         data = chunk if isinstance(chunk, bytes) else memoryview(chunk).cast("B")
+        if self._state == _ENDED:
+            self._fed += len(data)
+            return []
         base = self._fed
         length = len(data)
         place = self._next - base  # of the next unit; negative if it began in an earlier chunk
@@ -186,31 +193,30 @@ class TarReader:
                 continue
 
             try:
-                if mtime_end & 0xDF or not mtime_digits.isdigit():
-                    raise ValueError
-                mtime = int(mtime_digits, 8) * NS
-            except ValueError:
-                mtime = parse_field(unit[136:148], "mtime", at + 136) * NS
-            mode, uid, gid = owners.get(owner) or self._owner(owner, name, at)
-            atime = ctime = None
-            odd = magic != _USTAR or self._long_name or self._long_link
-            if pax is not None:
-                records = parse_records(pax, pax_at)
-                odd = odd or records_of.rare
-            else:
-                records = {}
-            if self._globals:
-                records = {**self._globals, **records}
-                odd = True
-            path = records.get(b"path")
-            if path:
-                name = path
-            else:
-                name = name.partition(b"\0")[0]
-                if prefix[0] and magic[:6] == b"ustar\0":
-                    name = prefix.partition(b"\0")[0] + b"/" + name
-            if records:
                 try:
+                    if mtime_end & 0xDF or not mtime_digits.isdigit():
+                        raise ValueError
+                    mtime = int(mtime_digits, 8) * NS
+                except ValueError:
+                    mtime = parse_field(unit[136:148], "mtime", at + 136) * NS
+                mode, uid, gid = owners.get(owner) or self._owner(owner, at)
+                odd = magic != _USTAR or self._long_name or self._long_link
+                if pax is not None:
+                    records = parse_records(pax, pax_at)
+                    odd = odd or records_of.rare
+                else:
+                    records = {}
+                if self._globals:
+                    records = {**self._globals, **records}
+                    odd = True
+                atime = ctime = None
+                if path := records.get(b"path"):
+                    name = path
+                else:
+                    name = name.partition(b"\0")[0]
+                    if prefix[0] and magic[:6] == b"ustar\0":
+                        name = prefix.partition(b"\0")[0] + b"/" + name
+                if records:
                     # An empty value means: as the header says.
                     if value := records.get(b"mtime"):
                         mtime = parse_time(value, "mtime", pax_at)
@@ -218,8 +224,8 @@ class TarReader:
                         atime = parse_time(value, "atime", pax_at)
                     if value := records.get(b"ctime"):
                         ctime = parse_time(value, "ctime", pax_at)
-                except FormatError as error:
-                    raise _in_entry(name, error) from None
+            except FormatError as error:
+                raise _in_entry(name, error) from None
             if TYPE_HARD_LINK <= kind <= TYPE_FIFO:
                 size = 0
             entry = new_entry(
@@ -238,7 +244,7 @@ class TarReader:
             place = stop + size + (-size & 511)
             start, pax = -1, None
 
-        if place < length:
+        if place < length and state != _ENDED:
             self._pending += data[max(place, 0) :]
         self._fed = base + length
         self._next = base + place
@@ -309,20 +315,16 @@ class TarReader:
         try:
             return _bounded_size(parse_field(block[124:136], "size", at + 124), at)
         except FormatError as error:
-            raise _in_entry(_header_name(block), error) from None
+            raise _in_entry(block[:100], error) from None
 
-    def _owner(self, owner: bytes, name: bytes, at: int) -> tuple[int, int, int]:
+    def _owner(self, owner: bytes, at: int) -> tuple[int, int, int]:
         """Mode, uid and gid of a header, remembered: a layer has a handful of them."""
-        fields = ("mode", 0), ("uid", 8), ("gid", 16)
         values = []
-        for what, start in fields:
-            value = parse_field(owner[start : start + 8], what, at + 100 + start)
+        for what, start in (("mode", 0), ("uid", 8), ("gid", 16)):
+            place = at + 100 + start
+            value = parse_field(owner[start : start + 8], what, place)
             if not 0 <= value <= _MAX_UINT32:
-                raise FormatError(
-                    f"tar entry '{shown(name.partition(ZERO_BLOCK[:1])[0])}': {what} {value}"
-                    " is negative or beyond 32 bits",
-                    offset=at + 100 + start,
-                )
+                raise FormatError(f"{what} {value} is negative or beyond 32 bits", offset=place)
             values.append(value)
         if len(self._owners) >= _KNOWN_OWNERS:
             self._owners.clear()
@@ -380,8 +382,12 @@ class TarReader:
             # An empty value takes a default back.
             self._globals = {key: value for key, value in merged.items() if value}
             held = sum(len(key) + len(value) for key, value in self._globals.items())
-            if held > self._limits.max_pax or len(self._globals) > self._limits.max_records:
-                raise LimitExceeded("global extended headers beyond the limit", offset=at)
+            if held > _MAX_GLOBAL_BYTES or len(self._globals) > _MAX_GLOBALS:
+                raise LimitExceeded(
+                    f"global extended headers of more than {_MAX_GLOBALS} records"
+                    f" or {_MAX_GLOBAL_BYTES} bytes",
+                    offset=at,
+                )
             return
         text = body.partition(b"\0")[0]
         if self._meta_kind == TYPE_GNU_LONG_NAME:
@@ -420,7 +426,7 @@ class TarReader:
         at = entry.data_offset - BLOCK
         try:
             if block[257:265] == _GNU:
-                _gnu_times(entry, block, at)
+                _apply_gnu(entry, block, at)
             self._apply_rare(entry, pax_at if entry.pax_raw else at)
             state = self._begin_sparse(entry, block, at)
             if len(entry.name) > self._limits.max_name or (
@@ -509,20 +515,26 @@ def _owner_number(text: bytes, what: str, at: int) -> int:
     return value
 
 
-def _gnu_times(entry: TarEntry, block: bytes, at: int) -> None:
+def _apply_gnu(entry: TarEntry, block: bytes, at: int) -> None:
     """GNU's headers have atime and ctime where ustar has the prefix; records win."""
-    if entry.atime_ns is None and block[_GNU_ATIME][0]:
-        entry.atime_ns = parse_field(block[_GNU_ATIME], "atime", at + 345) * NS
-    if entry.ctime_ns is None and block[_GNU_CTIME][0]:
-        entry.ctime_ns = parse_field(block[_GNU_CTIME], "ctime", at + 357) * NS
-
-
-def _header_name(block: bytes) -> bytes:
-    return block[:100].partition(b"\0")[0]
+    try:
+        atime, ctime = block[_GNU_ATIME], block[_GNU_CTIME]
+        if entry.atime_ns is None and atime[0]:
+            entry.atime_ns = parse_field(atime, "atime", at + 345) * NS
+        if entry.ctime_ns is None and ctime[0]:
+            entry.ctime_ns = parse_field(ctime, "ctime", at + 357) * NS
+    except FormatError:
+        # Go before 1.8 could write a prefix into a GNU header.
+        prefix = block[345:500].partition(b"\0")[0]
+        if not prefix.isascii():
+            raise
+        entry.atime_ns = entry.ctime_ns = None
+        if not entry.records.get(b"path"):
+            entry.name = prefix + b"/" + entry.name
 
 
 def _in_entry(name: bytes, error: FormatError) -> FormatError:
-    """The same error, naming the entry it is about."""
-    named = type(error)(f"tar entry '{shown(name)}': {error}")
+    """The same error, naming the entry it is about; `name` may be a header field."""
+    named = type(error)(f"tar entry '{shown(name.partition(_NUL)[0])}': {error}")
     named.offset = error.offset
     return named
