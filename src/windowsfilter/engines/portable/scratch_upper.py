@@ -1,0 +1,298 @@
+"""A scratch's upper directory, read as overlayfs wrote it and trusting nothing in it.
+
+Programs in a container decide what lies there, so no symbolic link is ever followed: every step is
+one name, opened relative to the directory before it. What the kernel's overlay means by the marks
+it leaves (whiteouts, opaque directories, redirects) is told apart here; what it means for a layer
+is decided in `scratch_merge`. Source: Documentation/filesystems/overlayfs.rst; docs/formats/scratch.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from windowsfilter.engines.portable.erofs_xattrs import ENTRY_VALUE
+from windowsfilter.errors import HostError, UsageError
+from windowsfilter.ntfs import filetime
+
+MAX_DEPTH = 400
+"""Directories within each other: one descriptor is open for each, and programs get 1,024."""
+
+_CAP_SYS_ADMIN = 21
+_STATX = struct.Struct("<I76xqI")  # mask, birth time: seconds, nanoseconds
+_STATX_BYTES = 256
+_STATX_BTIME = 0x800
+_AT_SYMLINK_NOFOLLOW = 0x100
+_ABSENT = (errno.ENODATA, errno.ENOTSUP)
+
+
+class ScratchRefused(UsageError):
+    """Something in a scratch cannot be in a Windows layer."""
+
+    def __init__(self, path: bytes, why: str) -> None:
+        super().__init__(f"scratch: {shown(path)!r} {why}")
+
+
+class UpperKind(Enum):
+    """What an entry of an upper directory is to overlayfs."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symbolic link"
+    WHITEOUT = "whiteout"
+
+
+class Namespace(Enum):
+    """Where the marks are: only root may set `trusted.` attributes."""
+
+    TRUSTED = "trusted."
+    USER = "user."
+
+
+@dataclass(frozen=True, slots=True)
+class UpperEntry:
+    """One name in an upper directory."""
+
+    name: bytes
+    kind: UpperKind
+    stat: os.stat_result
+    opaque: bool = False
+    redirect: bytes | None = None
+    entry: tuple[int, int] | None = None
+    """(layer, record) of the entry that the file had when it was copied up."""
+    metadata: dict[str, bytes] = field(default_factory=dict)
+    """`windows.*` attributes without their namespace, `entry` excepted."""
+
+
+class UpperDirectory:
+    """An open directory of an upper. Close it; `path` is for messages."""
+
+    def __init__(self, descriptor: int, path: bytes, namespace: Namespace, depth: int) -> None:
+        self.descriptor = descriptor
+        self.path = path
+        self.namespace = namespace
+        self._depth = depth
+        self.stat = os.fstat(descriptor)
+
+    def close(self) -> None:
+        """Release the descriptor; may be called twice."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def names(self) -> list[bytes]:
+        """Every name, in byte order."""
+        with _host_errors(self.path, "list"):
+            return sorted(map(os.fsencode, os.listdir(self.descriptor)))
+
+    def entries(self) -> list[UpperEntry]:
+        """Every entry in byte order of names. Raises ScratchRefused for what no layer can hold."""
+        return [found for name in self.names() if (found := self.entry(name)) is not None]
+
+    def entry(self, name: bytes) -> UpperEntry | None:
+        """One entry, None if there is none of this name."""
+        try:
+            status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        path = self.child(name)
+        kind = _kind(path, status)
+        if kind is UpperKind.WHITEOUT:
+            return UpperEntry(name, kind, status)
+        with _host_errors(path, "read the attributes of"):
+            marks = self._marks(name)
+        if kind is UpperKind.FILE and "overlay.metacopy" in marks:
+            raise HostError(
+                errno.ENODATA,
+                f"scratch: {shown(path)!r} has no data of its own (mounted with metacopy=on)",
+            )
+        return UpperEntry(
+            name,
+            kind,
+            status,
+            opaque=kind is UpperKind.DIRECTORY and marks.get("overlay.opaque") == b"y",
+            redirect=marks.get("overlay.redirect") if kind is UpperKind.DIRECTORY else None,
+            entry=_entry(path, marks.pop("windows.entry", None)),
+            metadata={key: value for key, value in marks.items() if key.startswith("windows.")},
+        )
+
+    def child(self, name: bytes) -> bytes:
+        """The path of a name in here, for messages."""
+        return self.path + b"/" + name if self.path else name
+
+    def open_directory(self, entry: UpperEntry) -> UpperDirectory:
+        """The directory that `entry` is. The caller closes it."""
+        path = self.child(entry.name)
+        if self._depth >= MAX_DEPTH:
+            raise ScratchRefused(path, f"is more than {MAX_DEPTH} directories deep")
+        opened = UpperDirectory(
+            self._open(entry, os.O_DIRECTORY), path, self.namespace, self._depth + 1
+        )
+        if opened.stat.st_dev != self.stat.st_dev:
+            opened.close()
+            raise ScratchRefused(path, "is on another file system")
+        return opened
+
+    def open_file(self, entry: UpperEntry) -> int:
+        """A descriptor of the file that `entry` is. The caller closes it."""
+        return self._open(entry, os.O_NONBLOCK)
+
+    def readlink(self, entry: UpperEntry) -> bytes:
+        """The target of the symbolic link that `entry` is."""
+        with _host_errors(self.child(entry.name), "read"):
+            return os.readlink(entry.name, dir_fd=self.descriptor)
+
+    def birth(self, entry: UpperEntry) -> int | None:
+        """When the entry was made, as FILETIME; None where the file system does not say."""
+        ns = _birth_ns(self.descriptor, entry.name)
+        return None if ns is None else filetime.from_unix_ns(ns)
+
+    def _open(self, entry: UpperEntry, flags: int) -> int:
+        path = self.child(entry.name)
+        with _host_errors(path, "open"):
+            descriptor = os.open(
+                entry.name,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | flags,
+                dir_fd=self.descriptor,
+            )
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != (entry.stat.st_dev, entry.stat.st_ino):
+            os.close(descriptor)
+            raise changed(path)
+        return descriptor
+
+    def _marks(self, name: bytes) -> dict[str, bytes]:
+        """`overlay.*` and `windows.*` attributes of an entry, without their namespace.
+
+        Through /proc, because before Linux 6.13 there are no calls relative to a directory.
+        """
+        path = b"/proc/self/fd/%d/%s" % (self.descriptor, name)
+        marks = {}
+        for key in os.listxattr(path, follow_symlinks=False):
+            bare = key.removeprefix(self.namespace.value)
+            if bare != key and bare.startswith(("overlay.", "windows.")):
+                try:
+                    marks[bare] = os.getxattr(path, key, follow_symlinks=False)
+                except OSError as error:
+                    if error.errno not in _ABSENT:
+                        raise
+        return marks
+
+
+@contextmanager
+def open_upper(upper: Path) -> Iterator[UpperDirectory]:
+    """The upper directory itself, open for the body."""
+    with _host_errors(os.fsencode(upper), "open"):
+        descriptor = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    directory = UpperDirectory(descriptor, b"", namespace_of(os.fstat(descriptor).st_uid), 0)
+    with directory:
+        yield directory
+
+
+def namespace_of(owner: int) -> Namespace:
+    """Which marks count in an upper that belongs to the user `owner`.
+
+    Not both: any program in a container may set `user.` attributes on its files.
+    """
+    return Namespace.TRUSTED if owner == 0 and _may_trust() else Namespace.USER
+
+
+def changed(path: bytes) -> HostError:
+    """The error for what another program changed under our hands."""
+    return HostError(errno.ESTALE, f"scratch: {shown(path)!r} changed while it was read")
+
+
+def shown(path: bytes) -> str:
+    """A path for a message."""
+    return path[:600].decode("utf-8", "backslashreplace")
+
+
+def _kind(path: bytes, status: os.stat_result) -> UpperKind:
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        return UpperKind.FILE
+    if stat.S_ISDIR(mode):
+        return UpperKind.DIRECTORY
+    if stat.S_ISLNK(mode):
+        return UpperKind.SYMLINK
+    if stat.S_ISCHR(mode) and status.st_rdev == 0:
+        return UpperKind.WHITEOUT
+    what = {
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }.get(stat.S_IFMT(mode), "of an unknown kind")
+    raise ScratchRefused(path, f"is {what}, which Windows layers cannot hold")
+
+
+def _entry(path: bytes, value: bytes | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if len(value) != ENTRY_VALUE.size:
+        raise ScratchRefused(path, f"has a windows.entry attribute of {len(value)} bytes")
+    layer, record = ENTRY_VALUE.unpack(value)
+    return layer, record
+
+
+@contextmanager
+def _host_errors(path: bytes, operation: str) -> Iterator[None]:
+    try:
+        yield
+    except (HostError, UsageError):
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            raise changed(path) from error
+        what = error.strerror or str(error)
+        raise HostError(error.errno, f"scratch: {operation} {shown(path)!r}: {what}") from error
+
+
+def _may_trust() -> bool:
+    """Whether this process sees `trusted.` attributes: without the right they look absent."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        uid_map = Path("/proc/self/uid_map").read_text().split()
+    except OSError:
+        return False
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    initial = uid_map[:3] == ["0", "0", "4294967295"]
+    return initial and bool(capabilities >> _CAP_SYS_ADMIN & 1)
+
+
+@cache
+def _statx() -> ctypes._NamedFuncPointer | None:
+    function: ctypes._NamedFuncPointer | None
+    try:
+        function = ctypes.CDLL(None, use_errno=True).statx
+    except (AttributeError, OSError, TypeError):
+        return None
+    return function
+
+
+def _birth_ns(descriptor: int, name: bytes) -> int | None:
+    """Birth time in ns since 1970. Python's os.stat does not have it on Linux."""
+    function = _statx()
+    if function is None:
+        return None
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    if function(descriptor, name, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, buffer) != 0:
+        return None
+    mask, seconds, nanoseconds = _STATX.unpack_from(buffer)
+    return int(seconds * 1_000_000_000 + nanoseconds) if mask & _STATX_BTIME else None
