@@ -1,1 +1,36 @@
-"""windowsfilter keeps Windows container layers: on any operating system, without unpacking them."""
+"""windowsfilter keeps Windows container layers: on any operating system, without unpacking them.
+
+The names below are the library. They are imported when first used, so that a program which needs
+little of it (`windowsfilter --help`) starts quickly.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windowsfilter.engines.portable.importer import Limits
+    from windowsfilter.store.image import Image
+    from windowsfilter.store.layer import Layer
+    from windowsfilter.store.paths import LayerPath, Stat, View
+    from windowsfilter.store.store import Store
+
+__all__ = ["Image", "Layer", "LayerPath", "Limits", "Stat", "Store", "View"]
+
+_HOMES = {
+    "Image": "windowsfilter.store.image",
+    "Layer": "windowsfilter.store.layer",
+    "LayerPath": "windowsfilter.store.paths",
+    "Limits": "windowsfilter.engines.portable.importer",
+    "Stat": "windowsfilter.store.paths",
+    "Store": "windowsfilter.store.store",
+    "View": "windowsfilter.store.paths",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)

@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from windowsfilter.digests import DiffID, Digest
-from windowsfilter.engines.portable.importer import Expected, Imported, Limits, Progress, import_tar
+from windowsfilter.engines.portable.importer import (
+    DEFAULT_LIMITS,
+    NOTHING_EXPECTED,
+    Expected,
+    Imported,
+    Limits,
+    Progress,
+    import_tar,
+)
 from windowsfilter.engines.portable.index import Index, Record
 from windowsfilter.errors import FormatError, HostError, StoreDamaged
 from windowsfilter.layers import durable
@@ -218,8 +226,8 @@ class BlobStore:
         self,
         source: BinaryIO,
         *,
-        expected: Expected = Expected(),
-        limits: Limits = Limits(),
+        expected: Expected = NOTHING_EXPECTED,
+        limits: Limits = DEFAULT_LIMITS,
         keep_compressed: bool = False,
         progress: Progress | None = None,
     ) -> BlobManifest:

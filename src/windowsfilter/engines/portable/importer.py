@@ -60,6 +60,10 @@ class Expected:
     """Bytes as they arrive."""
 
 
+DEFAULT_LIMITS = Limits()
+NOTHING_EXPECTED = Expected()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
     """What an import found out."""
@@ -80,8 +84,8 @@ def import_tar(
     source: BinaryIO,
     directory: Path,
     *,
-    expected: Expected = Expected(),
-    limits: Limits = Limits(),
+    expected: Expected = NOTHING_EXPECTED,
+    limits: Limits = DEFAULT_LIMITS,
     keep_compressed: bool = False,
     progress: Progress | None = None,
 ) -> Imported:

@@ -1,0 +1,170 @@
+"""Load: images from outside into the store, layer by layer, each durable before the next.
+
+Order (docs/formats/store.md section 5): holds on everything the image will rely on, then blobs, the
+layers' records, the image's record, its tags. A load that fails leaves no image and no layer record;
+layers that were complete before the failure are kept only if something else needs them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from windowsfilter.digests import ChainID, DiffID, chain_id
+from windowsfilter.engines.portable.blobs import BlobManifest
+from windowsfilter.engines.portable.importer import DEFAULT_LIMITS, Expected, Limits
+from windowsfilter.errors import FormatError, HostError, WindowsFilterError
+from windowsfilter.images import documents, references
+from windowsfilter.images.source_images import SourceImage, SourceLayer
+from windowsfilter.layers.manifest import LayerManifest, LayerState, Owner
+from windowsfilter.store.core import Core, Event, Progress
+from windowsfilter.store.holds import HoldKind
+from windowsfilter.store.images import CompressedLayer, ImageRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How to load. `verify` off accepts layers that are not what the config says."""
+
+    verify: bool = True
+    keep_compressed: bool = False
+    limits: Limits = DEFAULT_LIMITS
+    tags: tuple[str, ...] = ()
+
+
+def load_image(
+    core: Core, source: SourceImage, options: LoadOptions, progress: Progress | None
+) -> ImageRecord:
+    """Store one image and its layers; returns its record with all its tags."""
+    missing = source.missing
+    if missing:
+        raise FormatError("load image: " + "; ".join(layer.why_missing() for layer in missing))
+    tags = [references.normalise(tag) for tag in (*source.references, *options.tags)]
+    config = source.config
+    objects = [(HoldKind.IMAGE, config.digest.hex)]
+    objects += [(HoldKind.BLOB, layer.diff_id.hex) for layer in source.layers]
+    objects += [
+        (HoldKind.LAYER, chain_id(config.diff_ids[: number + 1]).hex)
+        for number in range(len(config.diff_ids))
+    ]
+    with core.holds.held(objects, "load"):
+        layers, compressed = _load_layers(core, source, options, progress)
+        manifest = source.manifest
+        record = ImageRecord(
+            id=config.digest,
+            created=time.time_ns(),
+            layers=tuple(layers),
+            platform=documents.build_platform(config.platform),
+            manifest_digest=manifest.digest if manifest else None,
+            manifest_media_type=manifest.media_type if manifest else None,
+            compressed=tuple(compressed),
+        )
+        raw = manifest.raw if manifest else None
+        core.images.add(record, config=config.raw, manifest=raw)
+        core.images.tag(record.id, tags)
+        return core.catalog.image(record.id)
+
+
+def _load_layers(
+    core: Core, source: SourceImage, options: LoadOptions, progress: Progress | None
+) -> tuple[list[str], list[CompressedLayer | None]]:
+    layers: list[str] = []
+    diff_ids: list[DiffID] = []
+    compressed: list[CompressedLayer | None] = []
+    for number, layer in enumerate(source.layers, 1):
+        label = f"layer {number}/{len(source.layers)}"
+        blob = ensure_blob(core, layer, options, label, progress)
+        diff_ids.append(blob.diff_id)
+        parent = layers[-1] if layers else None
+        layers.append(add_sealed_layer(core, blob, chain_id(diff_ids), parent))
+        kept = blob.original
+        compressed.append(
+            CompressedLayer(
+                digest=kept.digest,
+                size=kept.size,
+                media_type=layer.media_type,
+            )
+            if kept is not None and kept.digest == layer.digest
+            else None
+        )
+    return layers, compressed
+
+
+def ensure_blob(
+    core: Core,
+    layer: SourceLayer,
+    options: LoadOptions,
+    label: str,
+    progress: Progress | None,
+) -> BlobManifest:
+    """The layer's blob, imported unless it is there already."""
+    # No limit on waiting: another process may be importing this very layer, for minutes.
+    with core.locks.held(f"blob:{layer.diff_id.hex}", timeout_s=None):
+        if core.blobs.has(layer.diff_id):
+            with core.blobs.open(layer.diff_id) as there:
+                if there.manifest.original is not None or not options.keep_compressed:
+                    return there.manifest
+        expected = Expected(
+            diff_id=layer.diff_id if options.verify else None,
+            digest=layer.digest if options.verify else None,
+            size=layer.size if options.verify else None,
+        )
+        report = _reporter(label, layer.size, progress)
+        try:
+            with layer.open() as stream:
+                return core.blobs.add(
+                    stream,
+                    expected=expected,
+                    limits=options.limits,
+                    keep_compressed=options.keep_compressed,
+                    progress=report,
+                )
+        except WindowsFilterError as error:
+            raise _named(error, f"load {label} ({layer.name})") from error
+
+
+def add_sealed_layer(core: Core, blob: BlobManifest, chain: ChainID, parent: str | None) -> str:
+    """The record of a layer whose blob is durable, made unless it is there; returns its id."""
+    layer_id = chain.hex
+    with core.locks.held(f"layer:{layer_id}"):
+        if core.catalog.find_layer(layer_id) is None:
+            core.layers.add(
+                LayerManifest(
+                    id=layer_id,
+                    state=LayerState.SEALED,
+                    owner=Owner.IMAGES,
+                    created=time.time_ns(),
+                    parent=parent,
+                    diff_id=blob.diff_id,
+                    chain_id=chain,
+                    size=blob.size,
+                    entries=blob.entries,
+                )
+            )
+    return layer_id
+
+
+def _reporter(
+    label: str, total: int | None, progress: Progress | None
+) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    done = 0
+
+    def report(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(Event("load", label, done, total))
+
+    return report
+
+
+def _named(error: WindowsFilterError, operation: str) -> WindowsFilterError:
+    """The same error with the operation and the layer in front."""
+    if isinstance(error, HostError):
+        return type(error)(error.errno, f"{operation}: {error.strerror or error}")
+    named = type(error)(f"{operation}: {error}")
+    if isinstance(error, FormatError) and isinstance(named, FormatError):
+        named.offset = error.offset
+    return named

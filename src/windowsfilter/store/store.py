@@ -1,0 +1,191 @@
+"""The store: the one object a program opens. What it can do is spread over modules by subject."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from windowsfilter.digests import Digest
+from windowsfilter.engines.portable.importer import DEFAULT_LIMITS, Limits
+from windowsfilter.errors import FormatError, ImageNotFound, LayerNotFound, UsageError
+from windowsfilter.images import references
+from windowsfilter.images.platforms import Platform
+from windowsfilter.images.sources import open_source
+from windowsfilter.store.core import Core, Progress, open_core
+from windowsfilter.store.image import Image
+from windowsfilter.store.layer import Layer
+from windowsfilter.store.loading import LoadOptions, load_image
+
+SYSTEM_ROOT = Path("/var/lib/windowsfilter")
+# Shorter prefixes of ids would soon name something else.
+MIN_PREFIX = 4
+
+Source = str | os.PathLike[str] | BinaryIO
+
+
+class Store:
+    """Images, layers and scratches under one folder.
+
+    A context manager. Safe to use from several threads, and several processes may have the same
+    store open. Reading the environment is left to programs: without `root` it is
+    /var/lib/windowsfilter.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        create: bool = True,
+        mount_engine: str | None = None,
+    ) -> None:
+        """Open the store at `root`; made if it is missing, unless `create` is false.
+
+        `mount_engine` forces one of the engines that `info` lists. Raises UsageError for a folder
+        that is no store (or of a newer program), HostError for one that is somebody else's.
+        """
+        self.core: Core = open_core(
+            Path(root or SYSTEM_ROOT), create=create, mount_engine=mount_engine
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store; may be called twice. Mounts stay."""
+        self.core.close()
+
+    @property
+    def root(self) -> Path:
+        return self.core.layout.root
+
+    # -- images -------------------------------------------------------------------------------
+
+    def load(
+        self,
+        source: Source,
+        *,
+        platform: str | None = None,
+        verify: bool = True,
+        keep_compressed: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+        tags: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Image:
+        """Load the one image that `source` holds; see `load_all`. Raises UsageError for several."""
+        found = self.load_all(
+            source,
+            platform=platform,
+            verify=verify,
+            keep_compressed=keep_compressed,
+            limits=limits,
+            tags=tags,
+            progress=progress,
+        )
+        if len(found) != 1:
+            raise UsageError(f"load: the source holds {len(found)} images, use load_all")
+        return found[0]
+
+    def load_all(
+        self,
+        source: Source,
+        *,
+        platform: str | None = None,
+        verify: bool = True,
+        keep_compressed: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+        tags: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> list[Image]:
+        """Load all images of an OCI layout or docker archive (path or binary stream).
+
+        `platform`, as in `windows/amd64,osver=10.0.20348`, chooses from indexes; by default the
+        newest Windows. `verify=False` accepts layers that are not what digests and config say.
+        `keep_compressed` keeps the compressed bytes, so that a saved manifest has its old digest.
+        `tags` are given in addition to those of the source, which must then hold one image.
+
+        Raises FormatError for what is no image or a damaged one, UsageError if nothing fits
+        `platform`, HostError if the machine fails. Each image is stored whole or not at all.
+        """
+        options = LoadOptions(
+            verify=verify, keep_compressed=keep_compressed, limits=limits, tags=tuple(tags)
+        )
+        wanted = Platform.parse(platform) if platform else None
+        with (
+            self.core.staging.temporary("load") as spool,
+            open_source(
+                source,
+                platform=wanted,
+                spool_dir=spool,
+                verify=verify,
+                max_ratio=limits.max_ratio,
+            ) as opened,
+        ):
+            if not opened.images:
+                passed = "; ".join(opened.passed_over)
+                raise FormatError(f"load: the {opened.kind} holds no image ({passed or 'empty'})")
+            if tags and len(opened.images) > 1:
+                raise UsageError("load: a tag can be given to one image only, and there are more")
+            return [
+                Image(self.core, load_image(self.core, image, options, progress))
+                for image in opened.images
+            ]
+
+    def images(self) -> list[Image]:
+        """All images, the newest first."""
+        records = sorted(self.core.catalog.images(), key=lambda record: -record.created)
+        return [Image(self.core, record) for record in records]
+
+    def image(self, name: str) -> Image:
+        """The image with this tag, id, or unique beginning of an id. Raises ImageNotFound."""
+        return Image(self.core, self.core.catalog.image(self._image_id(name)))
+
+    def tag(self, name: str, reference: str) -> None:
+        """Give an image another tag, taking it from the image that has it."""
+        self.core.images.tag(self._image_id(name), [references.normalise(reference)])
+
+    def _image_id(self, name: str) -> Digest:
+        catalog = self.core.catalog
+        digits = name.removeprefix("sha256:")
+        is_hex = len(digits) >= MIN_PREFIX and not digits.strip("0123456789abcdef")
+        found = catalog.image_ids_starting(digits) if is_hex and len(digits) <= 64 else []
+        if len(digits) == 64 and found:
+            return found[0]
+        if not name.startswith("sha256:"):
+            try:
+                owner = catalog.tag_owner(references.normalise(name))
+            except UsageError:
+                owner = None
+                if not is_hex:
+                    raise
+            if owner is not None:
+                return owner[0]
+        if len(found) > 1:
+            raise ImageNotFound(f"image {name!r}: several ids begin like that")
+        if not found:
+            raise ImageNotFound(f"image {name!r}: there is none")
+        return found[0]
+
+    # -- layers -------------------------------------------------------------------------------
+
+    def layers(self) -> list[Layer]:
+        """All layers, scratches included, the newest first."""
+        manifests = sorted(self.core.catalog.layers(), key=lambda layer: -layer.created)
+        return [Layer(self.core, manifest) for manifest in manifests]
+
+    def layer(self, name: str) -> Layer:
+        """The layer with this id, alias, or unique beginning of an id. Raises LayerNotFound."""
+        catalog = self.core.catalog
+        found = catalog.find_layer(catalog.resolve(name))
+        if found is None and len(name) >= MIN_PREFIX:
+            starting = catalog.layer_ids_starting(name)
+            if len(starting) > 1:
+                raise LayerNotFound(f"layer {name!r}: several ids begin like that")
+            found = catalog.find_layer(starting[0]) if starting else None
+        if found is None:
+            raise LayerNotFound(f"layer {name!r}: there is none")
+        return Layer(self.core, found)
