@@ -164,7 +164,7 @@ def _bundle(
     try:
         if path.is_dir():
             return DirectoryBundle(path)
-        stream = held.enter_context(open(path, "rb"))  # noqa: SIM115 -- held is a stack
+        stream = held.enter_context(open(path, "rb"))
     except FileNotFoundError as error:
         raise UsageError("there is nothing of that name") from error
     except OSError as error:
@@ -197,7 +197,7 @@ def _seekable(
                 return stream
     except OSError as error:
         raise HostError(error.errno, error.strerror) from error
-    spool = held.enter_context(tempfile.TemporaryFile(dir=spool_dir))  # noqa: SIM115 -- as above
+    spool = held.enter_context(tempfile.TemporaryFile(dir=spool_dir))
     for piece in decompress(_chunks(stream), max_ratio=max_ratio):
         try:
             spool.write(piece)
