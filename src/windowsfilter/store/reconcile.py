@@ -90,11 +90,12 @@ def _replace(layout: Layout, locks: Locks, staging: Staging, why: str, result: R
             return
         except CatalogUnusable:
             pass
-        _log.warning("rebuilding the catalog: %s", why)
+        fresh = not any((*layout.layers.iterdir(), *layout.images.iterdir()))
+        _log.log(logging.DEBUG if fresh else logging.WARNING, "making a new catalog: %s", why)
         with staging.temporary("catalog") as folder, durable.host_errors("rebuild the catalog"):
             _build(layout, locks, folder / "catalog.db", result)
             _exchange(layout, folder / "catalog.db")
-        result.rebuilt = True
+        result.rebuilt = not fresh
     finally:
         lock.release()
 
