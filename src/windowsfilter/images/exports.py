@@ -30,6 +30,7 @@ class ExportLayer:
     """One layer. `open` gives a new stream of the uncompressed tar at each call, for any thread."""
 
     diff_id: DiffID
+    """What the content really has, whatever the config says (images loaded unverified)."""
     size: int
     """Bytes of the uncompressed tar."""
     open: Callable[[], BinaryIO] = field(repr=False)
@@ -43,6 +44,6 @@ class ExportImage:
     references: tuple[str, ...]
     config: bytes = field(repr=False)
     layers: tuple[ExportLayer, ...]
-    """Base layer first, one for each diffID of the config."""
+    """Base layer first, as many as the config has diffIDs."""
     manifest: bytes | None = field(repr=False, default=None)
     """The manifest it came with; written again, unchanged, if the same blobs are written."""

@@ -144,11 +144,12 @@ def _name(source: str | os.PathLike[str] | BinaryIO) -> str:
 
 def _named(error: WindowsFilterError, name: str) -> WindowsFilterError:
     """The same error, saying what was being read."""
-    named = type(error)(f"read image {name or 'from a stream'}: {error}")
+    operation = f"read image {name or 'from a stream'}"
+    if isinstance(error, HostError) and error.errno is not None:
+        return type(error)(error.errno, f"{operation}: {error.strerror}")
+    named = type(error)(f"{operation}: {error}")
     if isinstance(error, FormatError) and isinstance(named, FormatError):
         named.offset = error.offset
-    if isinstance(error, OSError) and isinstance(named, OSError):
-        named.errno = error.errno
     return named
 
 

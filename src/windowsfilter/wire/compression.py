@@ -338,7 +338,8 @@ class _Members:
         ratio = self._max_ratio
         if ratio is not None and self.produced > RATIO_GRACE + self.consumed * ratio:
             raise LimitExceeded(
-                f"{self._name} stream unpacks to over {ratio:g} times its size",
+                f"{self._name} stream unpacks to over {ratio:g} times its size"
+                " (--max-ratio raises the limit)",
                 offset=self.consumed,
             )
         return piece
