@@ -239,7 +239,7 @@ def _write_file(writer: TarWriter, member: Member, path: str, content: Content) 
 
 def _write_stream(writer: TarWriter, path: str, name: str, data: bytes) -> Written:
     """An alternate data stream: an entry of its own without Windows metadata."""
-    times = _times(path)
+    times = times_of(path)
     full = f"{path}:{name}"
     member = Member(
         name=full.encode(),
@@ -270,7 +270,7 @@ def _member(
     target: str = "",
     link: bool = False,
 ) -> Member:
-    times = _times(path)
+    times = times_of(path)
     records = {
         b"MSWINDOWS.fileattr": b"%d" % node.attributes,
         b"LIBARCHIVE.creationtime": filetime.format_pax_time(times.creation),
@@ -304,7 +304,7 @@ class Times(NamedTuple):
     change: int
 
 
-def _times(path: str) -> Times:
+def times_of(path: str) -> Times:
     """Times of `path`: spread over years, down to 100 ns, the same in every run."""
     seed = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest())
     creation = _FIRST_TIME + seed % _TIME_SPAN
