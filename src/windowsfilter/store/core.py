@@ -1,21 +1,19 @@
-"""What an open store consists of: one object that its images, layers and scratches share."""
+"""What the images, layers and scratches of an open store share: its records and its blobs."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from windowsfilter.engines.portable.blobs import BlobStore
 from windowsfilter.errors import StoreDamaged
-from windowsfilter.store.catalog import Catalog
 from windowsfilter.store.chain import Chain
+from windowsfilter.store.garbage import Garbage
 from windowsfilter.store.holds import Holds
-from windowsfilter.store.layout import Layout, open_layout
-from windowsfilter.store.locks import Locks
-from windowsfilter.store.reconcile import Reconciled, open_catalog
+from windowsfilter.store.layout import open_layout
+from windowsfilter.store.reconcile import open_catalog
 from windowsfilter.store.staging import Staging
 from windowsfilter.store.writing import ImageWriting, LayerWriting
 
@@ -33,23 +31,30 @@ class Event:
 Progress = Callable[[Event], None]
 
 
-@dataclass(slots=True)
 class Core:
-    """The parts of one open store, from the disk up. Made by `open_core`."""
+    """The parts of an open store. Made anew by each `Store`; several may be open at once."""
 
-    layout: Layout
-    locks: Locks
-    staging: Staging
-    catalog: Catalog
-    reconciled: Reconciled
-    holds: Holds
-    blobs: BlobStore
-    layers: LayerWriting
-    images: ImageWriting
-    mount_engine: str | None
-    _open: ExitStack
-    _chains: dict[tuple[str, ...], Chain] = field(default_factory=dict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, root: Path, *, create: bool = True, mount_engine: str | None = None) -> None:
+        """Open (or make) the store at `root` and tidy up what a crash may have left."""
+        self.mount_engine = mount_engine
+        self.layout, self.locks = open_layout(root, create=create)
+        self.staging = Staging(self.layout.tmp, self.locks)
+        self.catalog, self._lock, self.reconciled = open_catalog(
+            self.layout, self.locks, self.staging
+        )
+        self._chains: dict[tuple[str, ...], Chain] = {}
+        self._guard = threading.Lock()
+        try:
+            self.holds = Holds(self.catalog, self.layout.holds)
+            self.layers = LayerWriting(self.layout, self.staging, self.catalog)
+            self.images = ImageWriting(self.layout, self.locks, self.staging, self.catalog)
+            self.garbage = Garbage(self.layout, self.locks, self.staging, self.catalog, self.holds)
+            self.blobs = BlobStore(self.layout.root, lambda: self.staging.folder)
+            self.images.settle_tags()
+            self.staging.sweep()
+        except BaseException:
+            self.close()
+            raise
 
     def chain(self, layer_ids: Sequence[str]) -> Chain:
         """The chain of sealed layers, base first; kept open until the store is closed."""
@@ -64,7 +69,6 @@ class Core:
                         raise StoreDamaged(f"layer {layer_id} is not sealed but part of a chain")
                     diff_ids.append(diff_id)
                 found = self._chains[key] = Chain(self.blobs, diff_ids, key)
-                self._open.callback(found.close)
             return found
 
     def forget_chains(self) -> None:
@@ -75,32 +79,8 @@ class Core:
             self._chains.clear()
 
     def close(self) -> None:
-        """Give everything back; may be called twice."""
-        self._open.close()
-
-
-def open_core(root: Path, *, create: bool = True, mount_engine: str | None = None) -> Core:
-    """Open (or make) the store at `root` and tidy up what a crash may have left."""
-    with ExitStack() as stack:
-        layout, locks = open_layout(root, create=create)
-        staging = Staging(layout.tmp, locks)
-        stack.callback(staging.close)
-        staging.sweep()
-        catalog, lock, reconciled = open_catalog(layout, locks, staging)
-        stack.callback(lock.release)
-        stack.callback(catalog.close)
-        images = ImageWriting(layout, locks, staging, catalog)
-        images.settle_tags()
-        return Core(
-            layout=layout,
-            locks=locks,
-            staging=staging,
-            catalog=catalog,
-            reconciled=reconciled,
-            holds=Holds(catalog, layout.holds),
-            blobs=BlobStore(layout.root, lambda: staging.folder),
-            layers=LayerWriting(layout, staging, catalog),
-            images=images,
-            mount_engine=mount_engine,
-            _open=stack.pop_all(),
-        )
+        """Give everything back; may be called twice. Mounts stay."""
+        self.forget_chains()
+        self.catalog.close()
+        self.staging.close()
+        self._lock.release()

@@ -1,8 +1,7 @@
 """Load: images from outside into the store, layer by layer, each durable before the next.
 
 Order (docs/formats/store.md section 5): holds on everything the image will rely on, then blobs, the
-layers' records, the image's record, its tags. A load that fails leaves no image and no layer record;
-layers that were complete before the failure are kept only if something else needs them.
+layers' records, the image's record, its tags. A load that fails leaves the store as it was.
 """
 
 from __future__ import annotations
@@ -48,47 +47,65 @@ def load_image(
         (HoldKind.LAYER, chain_id(config.diff_ids[: number + 1]).hex)
         for number in range(len(config.diff_ids))
     ]
-    with core.holds.held(objects, "load"):
-        layers, compressed = _load_layers(core, source, options, progress)
-        manifest = source.manifest
-        record = ImageRecord(
-            id=config.digest,
-            created=time.time_ns(),
-            layers=tuple(layers),
-            platform=documents.build_platform(config.platform),
-            manifest_digest=manifest.digest if manifest else None,
-            manifest_media_type=manifest.media_type if manifest else None,
-            compressed=tuple(compressed),
-        )
-        raw = manifest.raw if manifest else None
-        core.images.add(record, config=config.raw, manifest=raw)
-        core.images.tag(record.id, tags)
-        return core.catalog.image(record.id)
+    stored: list[StoredLayer] = []
+    try:
+        with core.holds.held(objects, "load"):
+            _load_layers(core, source, options, progress, stored)
+            record = _record(source, stored)
+            raw = source.manifest.raw if source.manifest else None
+            core.images.add(record, config=config.raw, manifest=raw)
+            core.images.tag(record.id, tags)
+            return core.catalog.image(record.id)
+    except BaseException:
+        # Complete layers of an image that failed are of no use to anybody, unless somebody else
+        # has come to need them meanwhile.
+        core.garbage.collect(layer.id for layer in stored)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer that is in the store now."""
+
+    id: str
+    blob: BlobManifest
+    compressed: CompressedLayer | None
 
 
 def _load_layers(
-    core: Core, source: SourceImage, options: LoadOptions, progress: Progress | None
-) -> tuple[list[str], list[CompressedLayer | None]]:
-    layers: list[str] = []
-    diff_ids: list[DiffID] = []
-    compressed: list[CompressedLayer | None] = []
+    core: Core,
+    source: SourceImage,
+    options: LoadOptions,
+    progress: Progress | None,
+    stored: list[StoredLayer],
+) -> None:
+    """Append each layer to `stored` as soon as it is there, base first."""
     for number, layer in enumerate(source.layers, 1):
         label = f"layer {number}/{len(source.layers)}"
         blob = ensure_blob(core, layer, options, label, progress)
-        diff_ids.append(blob.diff_id)
-        parent = layers[-1] if layers else None
-        layers.append(add_sealed_layer(core, blob, chain_id(diff_ids), parent))
+        diff_ids = [below.blob.diff_id for below in stored] + [blob.diff_id]
+        parent = stored[-1].id if stored else None
+        layer_id = add_sealed_layer(core, blob, chain_id(diff_ids), parent)
         kept = blob.original
-        compressed.append(
-            CompressedLayer(
-                digest=kept.digest,
-                size=kept.size,
-                media_type=layer.media_type,
+        compressed = None
+        if kept is not None and kept.digest == layer.digest:
+            compressed = CompressedLayer(
+                digest=kept.digest, size=kept.size, media_type=layer.media_type
             )
-            if kept is not None and kept.digest == layer.digest
-            else None
-        )
-    return layers, compressed
+        stored.append(StoredLayer(layer_id, blob, compressed))
+
+
+def _record(source: SourceImage, stored: list[StoredLayer]) -> ImageRecord:
+    manifest = source.manifest
+    return ImageRecord(
+        id=source.config.digest,
+        created=time.time_ns(),
+        layers=tuple(layer.id for layer in stored),
+        platform=documents.build_platform(source.config.platform),
+        manifest_digest=manifest.digest if manifest else None,
+        manifest_media_type=manifest.media_type if manifest else None,
+        compressed=tuple(layer.compressed for layer in stored),
+    )
 
 
 def ensure_blob(

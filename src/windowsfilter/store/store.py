@@ -13,10 +13,12 @@ from windowsfilter.errors import FormatError, ImageNotFound, LayerNotFound, Usag
 from windowsfilter.images import references
 from windowsfilter.images.platforms import Platform
 from windowsfilter.images.sources import open_source
-from windowsfilter.store.core import Core, Progress, open_core
+from windowsfilter.store.core import Core, Progress
+from windowsfilter.store.garbage import Removed
 from windowsfilter.store.image import Image
 from windowsfilter.store.layer import Layer
 from windowsfilter.store.loading import LoadOptions, load_image
+from windowsfilter.store.saving import save_images
 
 SYSTEM_ROOT = Path("/var/lib/windowsfilter")
 # Shorter prefixes of ids would soon name something else.
@@ -45,9 +47,7 @@ class Store:
         `mount_engine` forces one of the engines that `info` lists. Raises UsageError for a folder
         that is no store (or of a newer program), HostError for one that is somebody else's.
         """
-        self.core: Core = open_core(
-            Path(root or SYSTEM_ROOT), create=create, mount_engine=mount_engine
-        )
+        self.core = Core(Path(root or SYSTEM_ROOT), create=create, mount_engine=mount_engine)
 
     def __enter__(self) -> Self:
         return self
@@ -147,6 +147,62 @@ class Store:
     def tag(self, name: str, reference: str) -> None:
         """Give an image another tag, taking it from the image that has it."""
         self.core.images.tag(self._image_id(name), [references.normalise(reference)])
+
+    def remove_image(self, name: str, *, force: bool = False) -> Removed:
+        """Take a tag away, or remove an image with all layers that nothing else needs.
+
+        A tag of an image that has others only goes itself. Raises ImageNotFound, or LayerInUse
+        naming who needs the image (`force` removes it all the same and keeps needed layers).
+        """
+        image_id = self._image_id(name)
+        tags = self.core.catalog.tags_of(image_id)
+        by_tag = self._is_tag(name)
+        if by_tag and len(tags) > 1:
+            self.core.images.untag(references.normalise(name))
+            return Removed()
+        if not by_tag and len(tags) > 1 and not force:
+            raise UsageError(f"remove image {name}: it has the tags {', '.join(tags)}; use force")
+        self.core.forget_chains()
+        return self.core.garbage.remove_image(image_id, force=force)
+
+    def save(
+        self,
+        names: Sequence[str],
+        target: str | os.PathLike[str] | BinaryIO,
+        *,
+        format: str = "oci",
+        compression: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write images to a file, a binary stream, or (`oci` and a trailing slash) a directory.
+
+        `format` is `oci` or `docker`; `compression` is `none`, `gzip` or `zstd`, by default kept
+        compressed bytes as they came and gzip for the rest. An image named by a tag is written
+        with that tag, one named by id with all its tags. Nothing is left at `target` on errors.
+        """
+        images = []
+        for name in names:
+            record = self.core.catalog.image(self._image_id(name))
+            tags = self.core.catalog.tags_of(record.id)
+            chosen = (references.normalise(name),) if self._is_tag(name) else tuple(sorted(tags))
+            images.append((record, chosen))
+        path = Path(target) if isinstance(target, str | os.PathLike) else target
+        directory = isinstance(target, str | os.PathLike) and os.fspath(target).endswith(os.sep)
+        save_images(
+            self.core,
+            images,
+            path,
+            format=format,
+            directory=directory,
+            compression=compression,
+            progress=progress,
+        )
+
+    def _is_tag(self, name: str) -> bool:
+        try:
+            return self.core.catalog.tag_owner(references.normalise(name)) is not None
+        except UsageError:
+            return False
 
     def _image_id(self, name: str) -> Digest:
         catalog = self.core.catalog
