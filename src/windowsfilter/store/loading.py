@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from windowsfilter.digests import ChainID, DiffID, chain_id
+from windowsfilter.digests import ChainID, chain_id
 from windowsfilter.engines.portable.blobs import BlobManifest
 from windowsfilter.engines.portable.importer import DEFAULT_LIMITS, Expected, Limits
 from windowsfilter.errors import FormatError, HostError, WindowsFilterError

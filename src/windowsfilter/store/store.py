@@ -19,6 +19,7 @@ from windowsfilter.store.image import Image
 from windowsfilter.store.layer import Layer
 from windowsfilter.store.loading import LoadOptions, load_image
 from windowsfilter.store.saving import save_images
+from windowsfilter.store.usage import Usage, measure
 
 SYSTEM_ROOT = Path("/var/lib/windowsfilter")
 # Shorter prefixes of ids would soon name something else.
@@ -225,6 +226,23 @@ class Store:
         if not found:
             raise ImageNotFound(f"image {name!r}: there is none")
         return found[0]
+
+    # -- the whole ----------------------------------------------------------------------------
+
+    def prune(self, *, dry_run: bool = False, untagged: bool = False) -> Removed:
+        """Remove what nothing needs: layers, blobs, EROFS images, leftovers of crashes.
+
+        With `untagged` also images without a tag. `dry_run` only says what would go.
+        """
+        self.core.forget_chains()
+        garbage = self.core.garbage
+        if dry_run:
+            return garbage.plan(untagged_images=untagged)
+        return garbage.prune(untagged_images=untagged)
+
+    def usage(self) -> Usage:
+        """What occupies the disk."""
+        return measure(self.core)
 
     # -- layers -------------------------------------------------------------------------------
 
