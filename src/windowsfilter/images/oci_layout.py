@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -68,18 +68,29 @@ def check_marker(documents: SourceDocuments) -> None:
         raise FormatError(f"{MARKER} has version {version!r:.100}, only 1 is known")
 
 
+def read_index(documents: SourceDocuments) -> tuple[Descriptor, ...]:
+    """The entries of a layout's index.json."""
+    check_marker(documents)
+    data = documents.read(INDEX, limit=MAX_INDEX, what=INDEX)
+    return parse_index(data, what=INDEX).manifests
+
+
 def read_layout(
-    documents: SourceDocuments, *, name: str, platform: Platform | None, split_unnamed: bool
+    documents: SourceDocuments,
+    listed: Sequence[Descriptor],
+    *,
+    name: str,
+    platform: Platform | None,
+    split_unnamed: bool,
 ) -> tuple[list[SourceImage], list[str]]:
-    """The images of a layout and, in words, what was passed over.
+    """The images that an index lists and, in words, what was passed over.
 
     `name` is the source's, for bare tags. `split_unnamed`: manifests without a name are one image
     each (docker archives), otherwise platforms of one image. Raises UsageError if `platform` (by
     default the newest Windows) fits none of the images.
     """
-    check_marker(documents)
     reader = _Reader(documents, name)
-    groups = reader.groups(split_unnamed=split_unnamed)
+    groups = reader.groups(listed, split_unnamed=split_unnamed)
     images: dict[Digest, SourceImage] = {}
     refusals: list[UsageError] = []
     for group in groups:
@@ -118,9 +129,8 @@ class _Reader:
         self._name = name
         self.passed_over: list[str] = []
 
-    def groups(self, *, split_unnamed: bool) -> list[_Group]:
-        data = self._documents.read(INDEX, limit=MAX_INDEX, what=INDEX)
-        listed = parse_index(data, what=INDEX).manifests
+    def groups(self, listed: Sequence[Descriptor], *, split_unnamed: bool) -> list[_Group]:
+        """The images listed, each with its platforms."""
         if not split_unnamed:
             split_unnamed = not _is_one_image(listed)
         groups: dict[str, _Group] = {}
@@ -238,7 +248,7 @@ class _Reader:
             return None
 
 
-def _is_one_image(listed: tuple[Descriptor, ...]) -> bool:
+def _is_one_image(listed: Sequence[Descriptor]) -> bool:
     """Are the unnamed entries of an index.json platforms of one image?"""
     platforms = [
         descriptor.platform

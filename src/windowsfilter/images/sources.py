@@ -1,8 +1,9 @@
 """Where images come from: `open_source` finds out what it was given and reads its documents.
 
-Known: an OCI layout (directory or tar), a docker archive (tar or unpacked), each tar also packed
-with gzip or zstd, from a file or from a stream that cannot seek. Packed tars and streams go through a
-nameless temporary file, because the documents that say what is in them stand at their end.
+Known: an OCI layout (directory or tar), a docker archive (tar or unpacked), skopeo's `dir:` folder;
+each tar also packed with gzip or zstd, from a file or from a stream that cannot seek. Packed tars and
+streams go through a nameless temporary file, because the documents that say what is in them stand
+at their end.
 Layers are not unpacked here, and not read at all until somebody opens them.
 """
 
@@ -25,7 +26,7 @@ from windowsfilter.errors import (
     UsageError,
     WindowsFilterError,
 )
-from windowsfilter.images import docker_archive, oci_layout
+from windowsfilter.images import docker_archive, folder_layout, oci_layout
 from windowsfilter.images.bundles import Bundle, DirectoryBundle, TarBundle
 from windowsfilter.images.platforms import Platform
 from windowsfilter.images.source_documents import SourceDocuments
@@ -104,13 +105,20 @@ def _read(
     docker = bundle.size(docker_archive.MANIFEST) is not None
     if bundle.size(oci_layout.INDEX) is not None:
         images, passed_over = oci_layout.read_layout(
-            documents, name=name, platform=platform, split_unnamed=docker
+            documents,
+            oci_layout.read_index(documents),
+            name=name,
+            platform=platform,
+            split_unnamed=docker,
         )
         if images:
             if not docker:
                 return "OCI layout", images, passed_over
             images = _with_tags(images, docker_archive.tags_by_config(documents, passed_over))
             return "docker archive with OCI layout", images, passed_over
+    if docker and folder_layout.is_folder_layout(documents):
+        images, passed_over = folder_layout.read_folder(documents, name=name, platform=platform)
+        return "image folder", images, passed_over
     if docker:
         images, passed_over = docker_archive.read_archive(documents, platform=platform)
         return "docker archive", images, passed_over
