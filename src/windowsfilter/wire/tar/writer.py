@@ -11,7 +11,7 @@ from __future__ import annotations
 import posixpath
 import struct
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Final, Protocol
+from typing import Final, Protocol
 
 from windowsfilter.errors import FormatError
 from windowsfilter.wire.tar import pax
@@ -62,6 +62,10 @@ _NOT_MEMBERS: Final = frozenset(
 _NOT_ASCII: Final = bytes((0, *range(0x80, 0x100)))
 
 
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 class _Writable(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
@@ -81,7 +85,7 @@ class TarWriter:
         """Bytes written so far."""
         return self._offset
 
-    def add(self, member: Member, body: Iterable[bytes] | bytes | BinaryIO = b"") -> None:
+    def add(self, member: Member, body: Iterable[bytes] | bytes | _Readable = b"") -> None:
         """Write one member. `body` is its data: bytes, pieces of them, or an open file.
 
         Raises FormatError for what a tar of this kind cannot say, and for a body that has not
@@ -272,12 +276,12 @@ def _ascii(text: bytes) -> bytes:
     return text if _is_ascii(text) else text.translate(None, _NOT_ASCII)
 
 
-def _pieces(body: Iterable[bytes] | bytes | BinaryIO) -> Iterator[bytes]:
+def _pieces(body: Iterable[bytes] | bytes | _Readable) -> Iterator[bytes]:
     if isinstance(body, bytes | bytearray | memoryview):
         if body:
             yield bytes(body)
-    elif hasattr(body, "read"):
+    elif isinstance(body, Iterable) and not hasattr(body, "read"):
+        yield from body
+    else:
         while piece := body.read(_READ_SIZE):
             yield piece
-    else:
-        yield from body
