@@ -139,20 +139,19 @@ class IndexWriter:
             self._flush_values()
         return self._value_count
 
-    def add(self, record: Record, name: bytes, link: bytes, pax: bytes) -> int:
-        """Append an entry and return its number. `record`'s name fields are filled in here."""
+    def add(self, fields: tuple[int, ...], name: bytes, link: bytes, pax: bytes) -> None:
+        """Append an entry: the fields of `Record` up to `change`, and what it is called."""
         # Flushed before the next entry rather than after the last, so that `amend_last` works.
         names = self._names
         if len(self._pax) == CHUNK_RECORDS or len(names) + self._pax_bytes >= CHUNK_BYTES:
             self._flush_chunk()
             names = self._names
-        self._records += _RECORD.pack(*record[:16], len(names), len(name), len(link))
+        self._records += _RECORD.pack(*fields, len(names), len(name), len(link))
         names += name
         names += link
         self._pax.append(pax)
         self._pax_bytes += len(pax)
         self.count += 1
-        return self.count - 1
 
     def last(self) -> Record:
         """The entry added last."""
