@@ -209,8 +209,9 @@ class _Reconciler:
             self._problem(error)
 
     def _problem(self, error: Exception) -> None:
-        _log.warning("%s", error)
-        self._result.problems.append(str(error))
+        if str(error) not in self._result.problems:  # a rebuild is compared once more
+            _log.warning("%s", error)
+            self._result.problems.append(str(error))
 
 
 def _stamps(folder: Path, record: str) -> Iterator[tuple[str, str]]:
