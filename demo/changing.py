@@ -23,6 +23,10 @@ DELETED_FOLDER: Final = f"{CMAKE}/share/cmake-3.31/Templates"
 MOVED: Final = f"{ZIG}/README.md"
 MOVED_TO: Final = f"{ZIG}/lib/Read me.md"
 NEW_FILE: Final = f"{PYTHON}/Lib/site-packages/demo/__init__.py"
+STREAM: Final = f"{CHANGED}:review"
+STREAM_TEXT: Final = b"read by two people\r\n"
+RESPELLED: Final = "Files/Users/Public/empty"
+RESPELLED_TO: Final = "Files/Users/Public/EMPTY"
 # Linux lets a container make `windows` beside `Windows`; to Windows they are one folder.
 LOOK_ALIKE: Final = "Files/windows/new in another case.txt"
 LOOK_ALIKE_SHOWN: Final = "Files/Windows/new in another case.txt"
@@ -44,9 +48,11 @@ class Hands(Protocol):
 def work(hands: Hands) -> None:
     """Everything the container does."""
     hands.write(CHANGED, NEW_TEXT)
+    hands.write(STREAM, STREAM_TEXT)
     hands.remove(DELETED)
     hands.remove(DELETED_FOLDER)
     hands.rename(MOVED, MOVED_TO)
+    hands.rename(RESPELLED, RESPELLED_TO)
     hands.make_folder(NEW_FILE.rpartition("/")[0])
     hands.write(NEW_FILE, b"")
     hands.make_folder(LOOK_ALIKE.rpartition("/")[0])
@@ -61,6 +67,7 @@ def changes() -> set[tuple[str, str]]:
         ("delete", DELETED_FOLDER),
         ("delete", MOVED),
         ("add", MOVED_TO),
+        ("modify", RESPELLED_TO),
         ("add", NEW_FILE.rpartition("/")[0]),
         ("add", NEW_FILE),
         ("add", LOOK_ALIKE_SHOWN),
@@ -70,12 +77,19 @@ def changes() -> set[tuple[str, str]]:
 def apply_to(model: Model) -> None:
     """The same work, done to the model."""
     moved = model[MOVED]
-    for path in (DELETED, DELETED_FOLDER, MOVED):
+    for path in (DELETED, DELETED_FOLDER, MOVED, RESPELLED):
         model.remove(path)
     model.put(Written(Kind.DIRECTORY, NEW_FILE.rpartition("/")[0]))
-    for path, data in {CHANGED: NEW_TEXT, NEW_FILE: b"", LOOK_ALIKE: NEW_TEXT}.items():
+    for path, data in {
+        CHANGED: NEW_TEXT,
+        NEW_FILE: b"",
+        LOOK_ALIKE: NEW_TEXT,
+        RESPELLED_TO: b"",
+    }.items():
         digest = hashlib.sha256(data).hexdigest()
         model.put(Written(Kind.FILE, path, len(data), digest))
+    digest = hashlib.sha256(STREAM_TEXT).hexdigest()
+    model.put(Written(Kind.STREAM, STREAM, len(STREAM_TEXT), digest))
     model.put(Written(Kind.FILE, MOVED_TO, moved.size, moved.sha256))
 
 

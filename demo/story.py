@@ -248,6 +248,8 @@ class Story:
             check(found["size"] == len(changing.NEW_TEXT), "the changed file has another size")
             check(found["security_descriptor"] == descriptor, "it lost its descriptor")
             check(found["creation_time"] == times.creation, "it lost its creation time")
+            stream = self._run("cat", CHANGED, _windows(changing.STREAM))
+            check(stream == changing.STREAM_TEXT, "its new stream reads otherwise")
             self._report.fact("the changed file kept its descriptor and creation time")
 
     def _save(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Reasons that start like this are accepted in CI.
 CANNOT = "this machine cannot"
@@ -22,6 +23,11 @@ CANNOT = "this machine cannot"
 REPOSITORY = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() == "true"
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
+# Machines are shared and slow at times: how long an example takes says nothing.
+settings.register_profile("test", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("test"), max_examples=5_000)
+settings.load_profile("soak" if os.environ.get("WINDOWSFILTER_SOAK") else "test")
 
 
 def _shared_folder() -> Path:
