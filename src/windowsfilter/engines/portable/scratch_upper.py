@@ -149,6 +149,26 @@ class UpperDirectory:
             raise ScratchRefused(path, "is on another file system")
         return opened
 
+    def reopen(self, path: bytes) -> UpperDirectory:
+        """The directory at a path below this one; `path` is as `UpperDirectory.path`. Close it."""
+        opened = self
+        for name in path.split(b"/"):
+            if name:
+                entry = opened.entry(name)
+                if entry is None or entry.kind is not UpperKind.DIRECTORY:
+                    raise changed(path)
+                inner = opened.open_directory(entry)
+                if opened is not self:
+                    opened.close()
+                opened = inner
+        return opened if opened is not self else self._again()
+
+    def _again(self) -> UpperDirectory:
+        descriptor = os.open(
+            ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor
+        )
+        return UpperDirectory(descriptor, self.path, self.namespace, self._depth)
+
     def open_file(self, entry: UpperEntry) -> int:
         """A descriptor of the file that `entry` is. The caller closes it."""
         return self._open(entry, os.O_NONBLOCK)
