@@ -158,7 +158,12 @@ class ErofsImage:
         """The entry whose folded name is `key`; the directory's names are kept for the next."""
         names = self._folded.get(nid)
         if names is None:
-            names = {fold(entry.name): entry for entry in self.listdir(nid)}
+            names = {}
+            for entry in self.listdir(nid):
+                key_of = fold(entry.name)
+                # Deleted and made again in another spelling: the new name, not the whiteout.
+                if entry.type != layout.FileType.CHARACTER or key_of not in names:
+                    names[key_of] = entry
             self._folded[nid] = names
             if len(self._folded) > _MAX_FOLDED:
                 self._folded.popitem(last=False)

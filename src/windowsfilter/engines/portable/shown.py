@@ -7,10 +7,11 @@ Hard links without a target are in the tree but not in any mount.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from functools import cached_property
 
 from windowsfilter.engines.portable.aliases import MAX_BYTES, is_shown, shown_names
 from windowsfilter.engines.portable.index import Kind
-from windowsfilter.engines.portable.links import Translator
+from windowsfilter.engines.portable.links import Translator, windows_text
 from windowsfilter.engines.portable.tree import Indexed, Tree
 from windowsfilter.ntfs.names import fold
 
@@ -103,7 +104,9 @@ class ShownTree:
 
     def readlink(self, slot: int) -> bytes:
         """What `readlink` gives for a symbolic link or junction."""
-        return self._translator.translate(slot, self.target(slot) or b"")
+        if slot in self._shared_links:
+            return windows_text(self._text(slot))
+        return self._translator.translate(slot, self._text(slot))
 
     # -- links.View ---------------------------------------------------------------------------
 
@@ -127,5 +130,35 @@ class ShownTree:
         """See links.View."""
         if self.tree.kinds[slot] not in _LINKS:
             return None
+        return b"" if slot in self._shared_links else self._text(slot)
+
+    def _text(self, slot: int) -> bytes:
         ref = self.tree.ref(slot)
-        return None if ref is None else self.tree.layers[ref[0]].index.link(ref[1])
+        return b"" if ref is None else self.tree.layers[ref[0]].index.link(ref[1])
+
+    @cached_property
+    def _shared_links(self) -> set[int]:
+        """Links that have several names: what is relative to one of them is wrong for another."""
+        inodes = {self.tree.inode(slot) for slot in self._hard_links()}
+        return {inode for inode in inodes if self.tree.kinds[inode] in _LINKS}
+
+    @cached_property
+    def has_dangling(self) -> bool:
+        """Whether the tree has hard links without a target."""
+        return any(
+            self.tree.is_dangling(slot) and self._is_reachable(slot) for slot in self._hard_links()
+        )
+
+    def _is_reachable(self, slot: int) -> bool:
+        while slot != self.tree.ROOT:
+            parent = self.tree.parents[slot]
+            if self.tree.kids.get(parent, {}).get(fold(self.tree.names[slot])) != slot:
+                return False
+            slot = parent
+        return True
+
+    def _hard_links(self) -> Iterator[int]:
+        slot = self.tree.kinds.find(_HARD_LINK)
+        while slot >= 0:
+            yield slot
+            slot = self.tree.kinds.find(_HARD_LINK, slot + 1)
