@@ -1,0 +1,234 @@
+"""Mounting a chain by FUSE: starts the process that serves it, and ends it again.
+
+The server is a process of its own, because a process that reads a mount which it serves itself can
+wait for itself for ever. It lives as long as the mount. Two forms:
+* `mount`: at a directory, for everybody with the right to see it; as root, or by fusermount3.
+* `private_mount` and `run`: in a user namespace, for an unprivileged user without any helper; the
+  mount is reached through /proc, or by a command that runs inside the namespace.
+Who owns which mount is not known here; the store keeps book.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from windowsfilter.engines.portable import fuse_device, kernel
+from windowsfilter.engines.portable.fuse_device import Way
+from windowsfilter.engines.portable.fuse_nodes import Presentation, ViewName
+from windowsfilter.engines.portable.fuse_task import Report, Task
+from windowsfilter.errors import HostError, UsageError
+
+CHILD_MODULE = "windowsfilter.cli._fuse_child"
+UNMOUNT_WAIT_S = 10.0
+_MAX_REPORT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FuseMount:
+    """A mount and the process that serves it."""
+
+    target: Path
+    server: int
+    """Process id."""
+
+
+def probe() -> str | None:
+    """Why `mount` cannot work here, None if it should."""
+    if fuse_device.choose() is not None:
+        return None
+    return fuse_device.reason(Way.FUSERMOUNT if os.geteuid() else Way.DIRECT)
+
+
+def probe_private() -> str | None:
+    """Why `private_mount` and `run` cannot work here, None if they should."""
+    return fuse_device.reason(Way.NAMESPACE)
+
+
+def mount(
+    layers: Sequence[Path],
+    target: Path,
+    *,
+    view: str = ViewName.VOLUME,
+    overlay_lower: bool = False,
+    streams: bool = False,
+    allow_other: bool = False,
+) -> FuseMount:
+    """Show a chain at an existing directory; returns when the mount works, and it stays.
+
+    `layers` are the folders of the chain's blobs, the base first. Names are found in any case,
+    unless `overlay_lower` prepares the mount for overlayfs. `streams` shows `name:stream` beside
+    each file. Only the caller's user sees the mount unless `allow_other`.
+    Raises HostError if the machine refuses, UsageError if there is no such view or directory,
+    StoreDamaged (as HostError) for blobs that cannot be read.
+    """
+    way = fuse_device.choose()
+    if way is None:
+        raise HostError(errno.EPERM, f"mount at {target}: {probe()}")
+    how = _presentation(way, view, overlay_lower=overlay_lower, streams=streams)
+    task = Task(
+        layers=tuple(folder.absolute() for folder in layers),
+        target=_directory(target),
+        way=way,
+        how=how,
+        allow_other=allow_other,
+    )
+    process, control = _start(task)
+    with control, process:
+        return FuseMount(task.target, _read_report(process, control).check())
+
+
+def unmount(target: Path, *, lazy: bool = False, server: int | None = None) -> None:
+    """Remove the mount at `target`; EBUSY if it is in use, unless `lazy` leaves that for later.
+
+    With the process id that `mount` gave, returns when the server is gone, and with it its hold on
+    the blobs' space. Raises HostError.
+    """
+    with contextlib.ExitStack() as stack:
+        waiting = None if server is None or lazy else _open_process(server)
+        if waiting is not None:
+            stack.callback(os.close, waiting)
+        if fuse_device.reason(Way.DIRECT) is None:
+            kernel.unmount(target, lazy=lazy)
+        else:
+            fuse_device.unmount_fusermount(target, lazy=lazy)
+        if waiting is not None:
+            select.select([waiting], [], [], UNMOUNT_WAIT_S)
+
+
+@contextlib.contextmanager
+def private_mount(
+    layers: Sequence[Path], *, view: str = ViewName.VOLUME, streams: bool = False
+) -> Iterator[Path]:
+    """A chain at a path below /proc, without privileges: any process of this user can read it.
+
+    The mount lies in a user namespace of its own and goes away with the body. Raises as `mount`.
+    """
+    problem = probe_private()
+    if problem is not None:
+        raise HostError(errno.EPERM, f"mount: {problem}")
+    with tempfile.TemporaryDirectory(prefix="windowsfilter-") as place:
+        task = Task(
+            layers=tuple(folder.absolute() for folder in layers),
+            target=Path(place),
+            way=Way.NAMESPACE,
+            how=_presentation(Way.NAMESPACE, view, streams=streams),
+        )
+        process, control = _start(task)
+        with process, control:  # the server ends when it sees this end of `control` closed
+            server = _read_report(process, control).check()
+            yield Path(f"/proc/{server}/root{place}")
+
+
+def run(
+    layers: Sequence[Path],
+    target: Path,
+    command: Sequence[str],
+    *,
+    view: str = ViewName.VOLUME,
+    streams: bool = False,
+) -> int:
+    """Run `command` where a chain is mounted at `target`, without privileges; its exit code.
+
+    Nobody else sees the mount, and it ends with the command. 128 + N stands for a signal N.
+    Raises as `mount`, and HostError if the command cannot be started.
+    """
+    problem = probe_private()
+    if problem is not None:
+        raise HostError(errno.EPERM, f"mount at {target}: {problem}")
+    task = Task(
+        layers=tuple(folder.absolute() for folder in layers),
+        target=_directory(target),
+        way=Way.NAMESPACE,
+        how=_presentation(Way.NAMESPACE, view, streams=streams),
+        command=tuple(command),
+    )
+    process, control = _start(task, terminal=True)
+    with process, control:
+        _read_report(process, control).check()
+        return process.wait()
+
+
+def _presentation(
+    way: Way, view: str, *, overlay_lower: bool = False, streams: bool = False
+) -> Presentation:
+    try:
+        name = ViewName(view)
+    except ValueError:
+        raise UsageError(f"mount: no view {view!r}; there are volume and layer") from None
+    if way is Way.DIRECT and fuse_device.in_initial_namespace():
+        return Presentation(view=name, overlay_lower=overlay_lower, streams=streams)
+    return Presentation(
+        view=name,
+        overlay_lower=overlay_lower,
+        streams=streams,
+        xattr_prefix=b"user.",
+        owner=(os.geteuid(), os.getegid()),
+    )
+
+
+def _directory(target: Path) -> Path:
+    if not target.is_dir():
+        raise UsageError(f"mount at {target}: it is not an existing directory")
+    return target.absolute()
+
+
+def _start(task: Task, *, terminal: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a server; `terminal` gives it (and its command) the caller's standard streams."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                # -P: whatever lies in the current directory is not imported.
+                [sys.executable, "-P", "-m", CHILD_MODULE, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=None if terminal else subprocess.DEVNULL,
+                stdout=None if terminal else subprocess.DEVNULL,
+                stderr=None if terminal else subprocess.PIPE,
+            )
+        except OSError as error:
+            ours.close()
+            raise HostError(
+                error.errno, f"mount: start {sys.executable}: {error.strerror}"
+            ) from error
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        ours.sendall(task.build())
+    return process, ours
+
+
+def _read_report(process: subprocess.Popen[bytes], control: socket.socket) -> Report:
+    """What the server says once; if it dies before it does, its last words."""
+    line = b""
+    with contextlib.suppress(ConnectionResetError):
+        while not line.endswith(b"\n") and len(line) < _MAX_REPORT:
+            piece = control.recv(65536)
+            if not piece:
+                break
+            line += piece
+    if line.endswith(b"\n"):
+        return Report.parse(line)
+    said = b"" if process.stderr is None else process.stderr.read()
+    last = said.decode(errors="replace").strip().rpartition("\n")[2]
+    return Report(error=f"mount: the server ended before it was ready: {last or 'no message'}")
+
+
+def _open_process(number: int) -> int | None:
+    """A descriptor that becomes readable when a server ends; None if it is none (any more)."""
+    try:
+        descriptor = os.pidfd_open(number)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        if CHILD_MODULE.encode() in Path(f"/proc/{number}/cmdline").read_bytes():
+            return descriptor
+    os.close(descriptor)
+    return None
