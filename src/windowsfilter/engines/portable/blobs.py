@@ -8,6 +8,7 @@ its index is rebuilt from it when it is missing or damaged.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import logging
@@ -254,10 +255,22 @@ class BlobStore:
                 with contextlib.suppress(FileExistsError):
                     durable.publish(working, self.path(manifest.diff_id))
                     return manifest
+                return self._adopt(working, manifest)
         finally:
             durable.delete_tree(working)  # gone already if it was published
-        with self.open(manifest.diff_id) as blob:  # it was there: what was kept with it wins
-            return blob.manifest
+
+    def _adopt(self, working: Path, manifest: BlobManifest) -> BlobManifest:
+        """The blob was there: take over its compressed original if none had been kept."""
+        place = self.path(manifest.diff_id)
+        with self.open(manifest.diff_id) as blob:
+            there = blob.manifest
+        if manifest.original is None or there.original is not None:
+            return there
+        (working / "compressed").replace(place / "compressed")
+        durable.sync_folder(place)
+        kept = dataclasses.replace(there, original=manifest.original)
+        durable.replace(place / "manifest.json", kept.build(), staging=working)
+        return kept
 
     def remove(self, diff_id: DiffID) -> None:
         """Delete a blob; its space is back on return. Nothing happens if there is none."""

@@ -22,7 +22,7 @@ from windowsfilter.digests import DiffID, Digest
 from windowsfilter.engines.portable.indexer import Indexer, SpillPiece
 from windowsfilter.errors import DigestMismatch, FormatError, LimitExceeded
 from windowsfilter.wire.compression import Compression, decompressor, detect
-from windowsfilter.wire.tar import TarReader
+from windowsfilter.wire.tar import TarEntry, TarReader, pax
 
 READ_BYTES = 1 << 18
 QUEUE_PIECES = 8
@@ -125,7 +125,7 @@ class _Import:
     def run(self, expected: Expected) -> Imported:
         parse, digest, write = self._consumers
         blob = self._directory / "blob"
-        with blob.open("xb", buffering=0) as out, (self._directory / "index").open("xb") as index:
+        with blob.open("x+b", buffering=0) as out, (self._directory / "index").open("xb") as index:
             indexer = Indexer(index, max_entries=self._limits.max_entries)
             threads = [
                 self._thread("read", self._read),
@@ -242,7 +242,10 @@ class _Import:
         reader = TarReader()
         add = indexer.add
         for piece in pieces:
-            for entry in reader.feed(piece):
+            entries = reader.feed(piece)
+            if reader.has_defaults:
+                _bake_in_defaults(entries)
+            for entry in entries:
                 add(entry)
         reader.close()
         return reader.offset
@@ -285,6 +288,12 @@ class _Queue:
                 return
             yield piece
             self._room.release()
+
+
+def _bake_in_defaults(entries: list[TarEntry]) -> None:
+    """Let `pax_raw` say what applies to each entry, where global headers have a part in it."""
+    for entry in entries:
+        entry.pax_raw = pax.build(entry.records)
 
 
 def _check(result: Imported, expected: Expected) -> None:

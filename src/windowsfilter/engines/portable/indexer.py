@@ -188,7 +188,7 @@ class Indexer:
         """What the entry is; its name and its place among the others are checked on the way."""
         parent, _, leaf = name.rpartition(b"/")
         if parent not in self._parents:
-            self._check_parent(entry, parent)
+            self._check_parent(entry, name, parent)
         # One pass of C code tells nearly every leaf from the odd ones.
         if leaf.translate(None, _ODD) != leaf or leaf in _ODD_LEAVES or not leaf.isascii():
             self._check_name(entry, name)
@@ -233,10 +233,10 @@ class Indexer:
                 raise _refusal(entry, f"a hard link out of the tree, to {target[:200]!r}")
             self._links[key] = fold(target)
 
-    def _check_parent(self, entry: TarEntry, parent: bytes) -> None:
+    def _check_parent(self, entry: TarEntry, name: bytes, parent: bytes) -> None:
         """Check a directory path once, and that no file of this layer stands in its way."""
         if _HOSTILE.search(parent + b"/") or not _is_unicode(parent):
-            self._check_name(entry, parent)
+            self._check_name(entry, name)
         above = parent
         while above not in self._parents:
             key = fold(above)

@@ -103,6 +103,11 @@ class TarReader:
         return self._state == _ENDED
 
     @property
+    def has_defaults(self) -> bool:
+        """Whether global records are in force, so that `records` has more than `pax_raw`."""
+        return bool(self._globals)
+
+    @property
     def trailing_bytes(self) -> int:
         """Bytes behind the two end blocks: padding, or whatever it may be."""
         return self._fed - self._next if self._state == _ENDED else 0
