@@ -187,10 +187,16 @@ class Catalog:
     def layers_pinning(self, chain_key: str) -> list[str]:
         return self._column("SELECT layer FROM pins WHERE chain = ? ORDER BY layer", chain_key)
 
-    def blobs(self) -> set[DiffID]:
-        """Every blob that some layer is made of."""
-        rows = self._database.rows("SELECT DISTINCT diff_id FROM layers WHERE diff_id NOT NULL")
-        return {DiffID(row[0]) for row in rows}
+    def contents(self) -> list[tuple[str, DiffID | None, ChainID | None]]:
+        """(id, diffID, chainID) of every layer: quicker than all their records."""
+        rows = self._database.rows("SELECT id, diff_id, chain_id FROM layers ORDER BY id")
+        return [
+            (layer, diff and DiffID(diff), chain and ChainID(chain)) for layer, diff, chain in rows
+        ]
+
+    def pins(self) -> list[tuple[str, str]]:
+        """(layer id, key of a chain image that it pins), all of them."""
+        return [(layer, key) for key, layer in self._database.rows("SELECT * FROM pins")]
 
     # Images and tags
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from windowsfilter.digests import Digest
-from windowsfilter.errors import FormatError, LayerInUse
+from windowsfilter.errors import FormatError, ImageNotFound, LayerInUse
 from windowsfilter.layers import durable
 from windowsfilter.layers.chains import RECORD_FILE, ChainRecord
 from windowsfilter.layers.ids import is_id
 from windowsfilter.layers.manifest import LayerManifest, LayerState, Owner
 from windowsfilter.store.catalog import Catalog
-from windowsfilter.store.holds import HoldKind, Holds
+from windowsfilter.store.holds import ANY, HoldKind, Holds
 from windowsfilter.store.images import ImageRecord
 from windowsfilter.store.layout import Layout
 from windowsfilter.store.locks import Locks, LockTimeout
@@ -98,11 +98,14 @@ class Garbage:
         _unlink(trash)
         return removed
 
-    def remove_image(self, image_id: Digest, *, force: bool = False) -> Removed:
+    def remove_image(
+        self, image_id: Digest, *, force: bool = False, untagged_only: bool = False
+    ) -> Removed:
         """Remove an image with all its tags, and the layers that nothing else needs.
 
         Raises ImageNotFound, or LayerInUse if one of those layers is mounted or under a scratch
         or layer outside the image, or the image itself is held; with `force` they are kept.
+        With `untagged_only` nothing happens if the image has a tag by now.
         """
         removed = Removed()
         trash: list[Path] = []
@@ -112,6 +115,8 @@ class Garbage:
         ):
             with self._catalog.transaction():
                 image = self._catalog.image(image_id)
+                if untagged_only and image.references:
+                    return removed
                 blockers = self._blockers(image)
                 if blockers and not force:
                     raise LayerInUse(
@@ -187,8 +192,8 @@ class Garbage:
         if untagged_images:
             for image in self._untagged():
                 try:
-                    removed.items += self.remove_image(image.id).items
-                except LayerInUse as error:
+                    removed.items += self.remove_image(image.id, untagged_only=True).items
+                except (LayerInUse, ImageNotFound) as error:
                     _log.info("%s", error)
         trash: list[Path] = []
         self._collect([layer.id for layer in self._catalog.layers()], removed, trash)
@@ -346,20 +351,23 @@ class Garbage:
 
     def _useless_blobs(self, gone: Collection[str]) -> list[str]:
         """Blobs on disk that no layer but those `gone` is made of, and nobody holds."""
-        useful = {
-            layer.diff_id.hex
-            for layer in self._catalog.layers()
-            if layer.diff_id is not None and layer.id not in gone
+        useful = {hold.object for hold in self._holds.live(HoldKind.BLOB)}
+        if ANY in useful:
+            return []
+        useful |= {
+            diff_id.hex
+            for layer, diff_id, _ in self._catalog.contents()
+            if diff_id is not None and layer not in gone
         }
-        useful |= {hold.object for hold in self._holds.live(HoldKind.BLOB)}
         return sorted(_names(self._layout.blobs) - useful)
 
     def _useless_chains(self, gone: Collection[str]) -> list[str]:
         """Chain images that show no layer but those `gone`, and that nobody stands on."""
-        layers = [layer for layer in self._catalog.layers() if layer.id not in gone]
-        shown = {layer.chain_id for layer in layers if layer.chain_id is not None}
-        needed = {key for layer in layers for key in layer.pins}
-        needed |= {hold.object for hold in self._holds.live(HoldKind.CHAIN)}
+        needed = {hold.object for hold in self._holds.live(HoldKind.CHAIN)}
+        if ANY in needed:
+            return []
+        needed |= {key for layer, key in self._catalog.pins() if layer not in gone}
+        shown = {chain_id for layer, _, chain_id in self._catalog.contents() if layer not in gone}
         chains = {key: _chain(self._layout.chains / key) for key in _names(self._layout.chains)}
         needed |= {key for key, chain in chains.items() if chain and chain.chain_id in shown}
         pending = list(needed)

@@ -24,6 +24,10 @@ from windowsfilter.store.processes import Process
 
 VERSION = 1
 
+# As a hold's object: every object of the kind, for work that learns too late which ones it makes
+# (the digest of a tar that is being written). Nothing of the kind is removed meanwhile.
+ANY = "*"
+
 _log = logging.getLogger(__name__)
 
 
@@ -160,8 +164,11 @@ class Holds:
         self._forget(holds)
 
     def live(self, kind: HoldKind | None = None, name: str | None = None) -> list[Hold]:
-        """Holds that count, oldest first: all, of one kind, or of one object."""
-        return [hold for hold in self._rows.find_holds(kind, name) if hold.live]
+        """Holds that count, oldest first: all, of one kind, or of one object (`ANY` included)."""
+        found = self._rows.find_holds(kind, name)
+        if name not in {None, ANY}:
+            found += self._rows.find_holds(kind, ANY)
+        return [hold for hold in found if hold.live]
 
     def at(self, path: str) -> list[Hold]:
         """Live holds of what is mounted at `path`."""

@@ -71,6 +71,21 @@ class Staging:
             durable.sync_folder(place.parent)
             discard(trash)
 
+    @contextmanager
+    def cleared_on_error(self, place: Path) -> Iterator[None]:
+        """Undo the publishing of `place` if the body, which enters it in the catalog, fails.
+
+        Otherwise the next open would adopt what was reported as failed.
+        """
+        try:
+            yield
+        except BaseException:
+            try:
+                self.clear(place)
+            except OSError as error:  # the first error counts
+                _log.warning("cannot undo %s: %s", place, error)
+            raise
+
     def sweep(self) -> int:
         """Delete what dead processes left in `tmp`; returns how many things that were.
 

@@ -46,7 +46,8 @@ class LayerWriting:
         """Store a new layer. `fill` may put more into its folder (`upper`, `work`) beforehand.
 
         Besides the layer's lock this needs one on the parent (shared) or a hold on it, and the
-        lock `name:<name>` of a named scratch. Raises LayerNotFound for the parent, AlreadyExists.
+        lock `name:<name>` of each name, alias and snapshot key. Raises LayerNotFound for the
+        parent, AlreadyExists.
         """
         self._check_new(manifest)
         place = self._layout.layer(manifest.id)
@@ -59,7 +60,8 @@ class LayerWriting:
             durable.write_new(folder / MANIFEST_FILE, manifest.build())
             self._staging.clear(place)
             durable.publish(folder, place)
-        self._catalog.put_layer(manifest, stamp_of(place / MANIFEST_FILE))
+        with self._staging.cleared_on_error(place):
+            self._catalog.put_layer(manifest, stamp_of(place / MANIFEST_FILE))
         return manifest
 
     def _check_new(self, manifest: LayerManifest) -> None:
@@ -147,7 +149,8 @@ class ImageWriting:
             durable.write_new(folder / images.RECORD_FILE, record.build())
             self._staging.clear(place)
             durable.publish(folder, place)
-        self._catalog.put_image(record, stamp_of(place / images.RECORD_FILE))
+        with self._staging.cleared_on_error(place):
+            self._catalog.put_image(record, stamp_of(place / images.RECORD_FILE))
 
     def _update(self, record: ImageRecord, manifest: bytes | None = None) -> None:
         place = self._layout.image(record.id)

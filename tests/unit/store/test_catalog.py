@@ -59,7 +59,8 @@ def test_layers_come_back_as_they_went_in(catalog: Catalog) -> None:
     assert catalog.layers_with_blob(DIFF) == ["a"]
     assert catalog.layers_of_chain(chain_of([b"x"])[0]) == [base]
     assert catalog.layers_pinning("k") == ["b"]
-    assert catalog.blobs() == {DIFF}
+    assert catalog.contents() == [("a", DIFF, chain_of([b"x"])[0]), ("b", None, None)]
+    assert catalog.pins() == [("b", "k")]
     assert catalog.layer_stamps() == {"a": "s1", "b": "s2"}
     assert catalog.delete_layer("b")
     assert not catalog.delete_layer("b")

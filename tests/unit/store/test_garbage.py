@@ -26,7 +26,7 @@ from windowsfilter.layers.manifest import (
     SnapshotKind,
 )
 from windowsfilter.store import garbage
-from windowsfilter.store.holds import HoldKind
+from windowsfilter.store.holds import ANY, HoldKind
 
 ABC = [b"a", b"b", b"c"]
 
@@ -208,6 +208,29 @@ def test_held_blobs_without_layers_stay(store: OpenStore) -> None:
     with store.holds.held([(HoldKind.BLOB, DiffID.of(b"coming").hex)], "load"):
         assert store.garbage.prune().items == []
     assert store.garbage.prune().ids("blob") == list(hexes(b"coming"))
+
+
+def test_work_that_cannot_name_its_blobs_yet_holds_them_all(store: OpenStore) -> None:
+    image = load(store, [b"a"])
+    add_blob(store, b"written")
+    add_chain_image(store, "k", chain_of([b"gone"])[0])
+    with store.holds.held([(HoldKind.BLOB, ANY), (HoldKind.CHAIN, ANY)], "commit"):
+        assert store.garbage.prune().items == []
+        removed = store.garbage.remove_image(image)
+        assert removed.ids("layer") != []
+        assert removed.ids("blob") == []
+    with store.holds.held([(HoldKind.LAYER, ANY)], "commit"):
+        add_layers(store, [b"a"])
+        assert store.garbage.prune().ids("layer") == []
+    assert len(store.garbage.prune().ids("blob")) == 1
+    assert nothing_is_left(store)
+
+
+def test_an_image_that_was_tagged_meanwhile_is_not_pruned(store: OpenStore) -> None:
+    image = load(store, [b"a"], "t")
+    assert store.garbage.remove_image(image, untagged_only=True).items == []
+    store.images.untag("t")
+    assert store.garbage.remove_image(image, untagged_only=True).ids("image") == [image]
 
 
 def test_a_long_chain_goes_in_one_go(store: OpenStore) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from windowsfilter.digests import DiffID, Digest
 from windowsfilter.errors import (
     AlreadyExists,
     DigestMismatch,
+    HostError,
     ImageNotFound,
     LayerNotFound,
     UsageError,
@@ -189,6 +191,24 @@ def test_giving_a_tag_again_changes_nothing(store: OpenStore) -> None:
     assert (store.layout.image(image) / "image.json").stat().st_ino == before.st_ino
     with pytest.raises(ImageNotFound):
         store.images.tag(Digest.of(b"nobody"), ["t"])
+
+
+def test_what_does_not_reach_the_catalog_does_not_stay_on_disk(
+    store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = tuple(add_layers(store, [b"a"]))
+
+    def full(*_: object) -> None:
+        raise HostError(errno.ENOSPC, "database or disk is full")
+
+    monkeypatch.setattr(store.catalog, "put_layer", full)
+    monkeypatch.setattr(store.catalog, "put_image", full)
+    with pytest.raises(HostError, match="full"):
+        store.layers.add(LayerManifest(id="o", state=LayerState.OPEN, created=1))
+    with pytest.raises(HostError, match="full"):
+        store.images.add(ImageRecord(id=IMAGE, created=1, layers=layers), config=CONFIG)
+    assert not store.layout.layer("o").exists()
+    assert not store.layout.image(IMAGE).exists()
 
 
 def test_ids_of_equal_layers_are_equal(store: OpenStore) -> None:
