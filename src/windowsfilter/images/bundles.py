@@ -124,8 +124,8 @@ class DirectoryBundle:
         except OSError as error:
             if isinstance(error, HostError):
                 raise
-            if error.errno == errno.ELOOP:  # became a link since it was looked at
-                raise FormatError(f"{name} changes while it is read") from error
+            if error.errno == errno.ELOOP:  # or became a link since it was looked at
+                raise FormatError(f"{name} leads through too many links") from error
             raise HostError(error.errno, f"open {name}: {error.strerror}") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)

@@ -289,9 +289,10 @@ def build_child_config(
 
 def _check_version(found: dict[str, Any], what: str) -> None:
     version = found.get("schema_version", 2)
-    if version == 1 or "fs_layers" in found:
+    is_number = isinstance(version, int) and not isinstance(version, bool)
+    if (is_number and version == 1) or "fs_layers" in found:
         raise FormatError(f"{what} is a Docker schema 1 manifest, which is not supported")
-    if version != 2 or isinstance(version, bool):
+    if not is_number or version != 2:
         raise FormatError(f"{what} has schemaVersion {version!r:.100}, only 2 is known")
 
 

@@ -50,9 +50,11 @@ class Platform:
         system, version = _split_containerd(parts[0])
         features: list[str] = []
         for option in options:
-            key, equals, value = option.partition("=")
-            if not equals or key.strip().lower() not in {"osver", "osversion", "osfeature"}:
+            key, _, value = option.partition("=")
+            if key.strip().lower() not in {"osver", "osversion", "osfeature"}:
                 raise _invalid(text, f"unknown option {option!r}")
+            if not value.strip():
+                raise _invalid(text, f"{option!r} has no value")
             if key.strip().lower() == "osfeature":
                 features.append(value.strip())
             elif version:

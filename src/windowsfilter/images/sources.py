@@ -101,9 +101,8 @@ def open_source(
 def _read(
     documents: SourceDocuments, name: str, platform: Platform | None
 ) -> tuple[str, list[SourceImage], list[str]]:
-    bundle = documents.bundle
-    docker = bundle.size(docker_archive.MANIFEST) is not None
-    if bundle.size(oci_layout.INDEX) is not None:
+    docker = documents.bundle.size(docker_archive.MANIFEST) is not None
+    if documents.bundle.size(oci_layout.INDEX) is not None:
         images, passed_over = oci_layout.read_layout(
             documents,
             oci_layout.read_index(documents),
@@ -111,9 +110,9 @@ def _read(
             platform=platform,
             split_unnamed=docker,
         )
+        if not docker:
+            return "OCI layout", images, passed_over
         if images:
-            if not docker:
-                return "OCI layout", images, passed_over
             images = _with_tags(images, docker_archive.tags_by_config(documents, passed_over))
             return "docker archive with OCI layout", images, passed_over
     if docker and folder_layout.is_folder_layout(documents):
@@ -122,9 +121,7 @@ def _read(
     if docker:
         images, passed_over = docker_archive.read_archive(documents, platform=platform)
         return "docker archive", images, passed_over
-    if bundle.size(oci_layout.INDEX) is not None:
-        return "OCI layout", [], []
-    if bundle.size(_LEGACY) is not None:
+    if documents.bundle.size(_LEGACY) is not None:
         raise FormatError(
             f"there is {_LEGACY} but no {docker_archive.MANIFEST}: archives of Docker before 1.10"
             " are not supported"
@@ -174,7 +171,7 @@ def _bundle(
         if path.is_dir():
             return DirectoryBundle(path)
         stream = held.enter_context(open(path, "rb"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # ValueError: NUL in the name
         raise UsageError("there is nothing of that name") from error
     except OSError as error:
         raise HostError(error.errno, error.strerror) from error
