@@ -4,9 +4,9 @@ Entries of index.json under one name are one image for several platforms, wherev
 put them; one of them is taken. Attestations, other artifacts and manifests that the layout lists
 without holding (Docker saves one platform of several like that) are passed over and reported.
 
-Names: containerd's and Docker's annotation `io.containerd.image.name` first, then OCI's
-`ref.name`. The latter is a whole reference (podman, skopeo) or a mere tag (BuildKit, umoci); a
-tag is put behind the layout's own name.
+Names: containerd's and Docker's annotation `io.containerd.image.name`, or OCI's `ref.name`. The
+latter is a whole reference (podman, skopeo) or a mere tag (BuildKit, umoci); a tag is put behind the
+repository that the former names, or else behind the layout's own name.
 Sources: OCI image-spec, image-layout.md and annotations.md; containerd images/archive/importer.go.
 """
 
@@ -233,12 +233,13 @@ class _Reader:
 
     def _reference(self, descriptor: Descriptor) -> str | None:
         """The name of an entry of index.json in familiar form, None if it has no usable one."""
-        name = descriptor.annotations.get(CONTAINERD_NAME)
-        if not name:
-            name = descriptor.annotations.get(REF_NAME, "")
-            if _TAG.fullmatch(name):
-                repository = short_name(self._name)
-                name = f"{repository}:{name}" if repository else name
+        name = descriptor.annotations.get(CONTAINERD_NAME, "")
+        tag = descriptor.annotations.get(REF_NAME, "")
+        if _TAG.fullmatch(tag):
+            # umoci tags an entry by copying it with another ref.name, the rest unchanged.
+            repository = _without_tag(name) or short_name(self._name)
+            name = f"{repository}:{tag}" if repository else tag
+        name = name or tag
         if not name:
             return None
         try:
@@ -246,6 +247,13 @@ class _Reader:
         except UsageError as error:
             self.passed_over.append(f"name of {descriptor.digest}: {error}")
             return None
+
+
+def _without_tag(name: str) -> str:
+    """A whole reference up to its tag or digest; a colon before a slash is a registry's port."""
+    rest = name.partition("@")[0]
+    repository, _, tag = rest.rpartition(":")
+    return rest if "/" in tag or not repository else repository
 
 
 def _is_one_image(listed: Sequence[Descriptor]) -> bool:

@@ -171,7 +171,9 @@ def _index_entries(written: Sequence[WrittenImage]) -> list[Descriptor]:
         if not references:
             entries.append(item.descriptor)
         for reference in references:
-            unique = reference.tag is not None and uses[reference.tag] == 1
+            tag = reference.tag
+            if tag is None or reference.digest is not None or uses[tag] > 1:
+                tag = str(reference)
             entries.append(
                 Descriptor(
                     media_type=item.descriptor.media_type,
@@ -180,7 +182,7 @@ def _index_entries(written: Sequence[WrittenImage]) -> list[Descriptor]:
                     platform=item.descriptor.platform,
                     annotations={
                         CONTAINERD_NAME: reference.canonical,
-                        REF_NAME: reference.tag if unique and reference.tag else str(reference),
+                        REF_NAME: tag,
                     },
                 )
             )

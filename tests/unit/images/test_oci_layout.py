@@ -81,6 +81,10 @@ def test_an_image_with_all_that_is_known_of_it(layout: Layout, tmp_path: Path) -
         ({"ref": "win:1"}, ("win:1",)),
         ({"ref": "docker.io/library/win:1"}, ("win:1",)),
         ({"ref": "1", "name": "docker.io/library/win:1"}, ("win:1",)),
+        ({"ref": "2", "name": "docker.io/library/win:1"}, ("win:2",)),
+        ({"ref": "2", "name": "localhost:5000/win"}, ("localhost:5000/win:2",)),
+        ({"ref": "a:1", "name": "b:1"}, ("b:1",)),
+        ({"name": "b:1"}, ("b:1",)),
         ({"ref": "", "name": ""}, ()),
     ],
 )

@@ -166,8 +166,8 @@ def test_images_without_names_stay_without(write: Write, tmp_path: Path) -> None
         assert [found.references for found in source.images] == [(), ()]
 
 
-def test_a_digest_in_a_reference_is_no_tag(tmp_path: Path) -> None:
-    name = f"win@{digest_of(b'x')}"
+@pytest.mark.parametrize("name", [f"win@{digest_of(b'x')}", f"win:1@{digest_of(b'x')}"])
+def test_a_digest_in_a_reference_is_no_tag(tmp_path: Path, name: str) -> None:
     write_docker_archive(tmp_path / "out", [image((BASE,), (name,))])
     with tarfile.open(tmp_path / "out") as tar:
         items = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
