@@ -298,7 +298,7 @@ class _Directory:
         else:
             missing = [slot for key, slot in kids.items() if key not in merged]
         for slot in missing:
-            if not _may_delete(self.path):  # row 29
+            if not may_delete(self.path):  # row 29
                 raise ScratchRefused(
                     _join(self.path, names[slot]), "was deleted, which a layer cannot say"
                 )
@@ -382,7 +382,7 @@ def _base(below: Below, key: bytes, slot: int) -> Merged:
     return Merged(key, below.tree.names[slot], origin=below.tree.inode(slot), lower=lower)
 
 
-def _may_delete(path: bytes) -> bool:
+def may_delete(path: bytes) -> bool:
     """Whether whiteouts may stand in a directory: the reference refuses others on import."""
     parts = fold(path).split(b"/")
     return parts[0] == b"FILES" or parts[:2] == [b"UTILITYVM", b"FILES"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import stat
 import struct
@@ -27,6 +28,9 @@ from windowsfilter.ntfs import filetime
 
 MAX_DEPTH = 400
 """Directories within each other: one descriptor is open for each, and programs get 1,024."""
+
+LINK_MARK = struct.Struct("<IIQ")
+"""Value of a `link_mark`: layer, record, inode number of the link that it speaks of."""
 
 _CAP_SYS_ADMIN = 21
 _STATX = struct.Struct("<I76xqI")  # mask, birth time: seconds, nanoseconds
@@ -98,7 +102,7 @@ class UpperDirectory:
 
     def names(self) -> list[bytes]:
         """Every name, in byte order."""
-        with _host_errors(self.path, "list"):
+        with host_errors(self.path, "list"):
             return sorted(map(os.fsencode, os.listdir(self.descriptor)))
 
     def entries(self) -> list[UpperEntry]:
@@ -115,8 +119,10 @@ class UpperDirectory:
         kind = _kind(path, status)
         if kind is UpperKind.WHITEOUT:
             return UpperEntry(name, kind, status)
-        with _host_errors(path, "read the attributes of"):
+        with host_errors(path, "read the attributes of"):
             marks = self._marks(name)
+            if kind is UpperKind.SYMLINK and self.namespace is Namespace.USER:
+                self._add_link_mark(name, status, marks)
         if kind is UpperKind.FILE and "overlay.metacopy" in marks:
             raise HostError(
                 errno.ENODATA,
@@ -135,6 +141,10 @@ class UpperDirectory:
     def child(self, name: bytes) -> bytes:
         """The path of a name in here, for messages."""
         return self.path + b"/" + name if self.path else name
+
+    def proc_path(self, name: bytes) -> bytes:
+        """A path of a name in here, for system calls that have no form relative to a directory."""
+        return b"/proc/self/fd/%d/%s" % (self.descriptor, name)
 
     def open_directory(self, entry: UpperEntry) -> UpperDirectory:
         """The directory that `entry` is. The caller closes it."""
@@ -175,7 +185,7 @@ class UpperDirectory:
 
     def readlink(self, entry: UpperEntry) -> bytes:
         """The target of the symbolic link that `entry` is."""
-        with _host_errors(self.child(entry.name), "read"):
+        with host_errors(self.child(entry.name), "read"):
             return os.readlink(entry.name, dir_fd=self.descriptor)
 
     def birth(self, entry: UpperEntry) -> int | None:
@@ -185,7 +195,7 @@ class UpperDirectory:
 
     def _open(self, entry: UpperEntry, flags: int) -> int:
         path = self.child(entry.name)
-        with _host_errors(path, "open"):
+        with host_errors(path, "open"):
             descriptor = os.open(
                 entry.name,
                 os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | flags,
@@ -202,7 +212,7 @@ class UpperDirectory:
 
         Through /proc, because before Linux 6.13 there are no calls relative to a directory.
         """
-        path = b"/proc/self/fd/%d/%s" % (self.descriptor, name)
+        path = self.proc_path(name)
         marks = {}
         for key in os.listxattr(path, follow_symlinks=False):
             bare = key.removeprefix(self.namespace.value)
@@ -214,11 +224,23 @@ class UpperDirectory:
                         raise
         return marks
 
+    def _add_link_mark(self, name: bytes, status: os.stat_result, marks: dict[str, bytes]) -> None:
+        """The mark of a symbolic link, which cannot have `user.` attributes itself."""
+        try:
+            value = os.getxattr(self.descriptor, self.namespace.value + link_mark(name))
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+            return
+        layer, record, inode = LINK_MARK.unpack(value)
+        if inode == status.st_ino:  # else it spoke of another link of this name
+            marks["windows.entry"] = ENTRY_VALUE.pack(layer, record)
+
 
 @contextmanager
 def open_upper(upper: Path) -> Iterator[UpperDirectory]:
     """The upper directory itself, open for the body."""
-    with _host_errors(os.fsencode(upper), "open"):
+    with host_errors(os.fsencode(upper), "open"):
         descriptor = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     directory = UpperDirectory(descriptor, b"", namespace_of(os.fstat(descriptor).st_uid), 0)
     with directory:
@@ -231,6 +253,11 @@ def namespace_of(owner: int) -> Namespace:
     Not both: any program in a container may set `user.` attributes on its files.
     """
     return Namespace.TRUSTED if owner == 0 and _may_trust() else Namespace.USER
+
+
+def link_mark(name: bytes) -> str:
+    """The attribute by which a directory marks one of its symbolic links."""
+    return "windows.link." + hashlib.sha256(name).hexdigest()[:32]
 
 
 def changed(path: bytes) -> HostError:
@@ -272,7 +299,8 @@ def _entry(path: bytes, value: bytes | None) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _host_errors(path: bytes, operation: str) -> Iterator[None]:
+def host_errors(path: bytes, operation: str) -> Iterator[None]:
+    """Translate the body's OSError, naming what was done to which path of a scratch."""
     try:
         yield
     except (HostError, UsageError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from windowsfilter.engines.portable.links import parse_target
 from windowsfilter.engines.portable.scratch_below import Below
@@ -16,6 +17,16 @@ _MAX_LINKS = 40  # as many as Linux follows
 _REPARSE_DIRECTORY = 0x10
 
 
+@dataclass(slots=True)
+class _State:
+    """A directory that is being looked into; fields as in `Merger.merge`."""
+
+    places: list[Place]
+    lower: int | None
+    there: int | None
+    path: bytes
+
+
 class ScratchView:
     """Looks paths up. `root` is the open upper directory; what changes in it is seen."""
 
@@ -27,27 +38,39 @@ class ScratchView:
         self._merger = Merger(below, orphans)
 
     def find(self, path: bytes) -> Merged | None:
-        """What is at a `/`-separated path in any case; None if nothing is.
+        """What is at a `/`-separated path in any case; None if nothing is, or for the root.
 
         The result's upper directory is not open any more: `reopen` it by its `path`.
         """
-        keys = [fold(leaf) for leaf in path.split(b"/") if leaf]
-        found: Merged | None = None
+        trail = self.trail(path)
+        return trail[-1] if trail else None
+
+    def trail(self, path: bytes) -> list[Merged] | None:
+        """Everything on the way to a path, the topmost directory first, as `find` gives it."""
+        trail: list[Merged] = []
         with ExitStack() as stack:
-            above = b""
-            state: tuple[list[Place], int | None, int | None] = ([Place(self._root)], ROOT, ROOT)
-            for key in keys:
-                found = self._step(state, above, key)
+            state = _State([Place(self._root)], ROOT, ROOT, b"")
+            for leaf in path.split(b"/"):
+                if not leaf:
+                    continue
+                found = self._step(state, fold(leaf))
                 if found is None:
                     return None
-                above = above + b"/" + found.leaf if above else found.leaf
-                opened = []
-                for directory, entry, exact in found.descend:
-                    inner = stack.enter_context(directory.open_directory(entry))
-                    opened.append(Place(inner, exact))
-                inside = found.there if self._below.is_directory(found.there) else None
-                state = (opened, found.lower, inside)
-        return found
+                trail.append(found)
+                state = self._enter(state, found, stack)
+        return trail
+
+    def names(self, path: bytes) -> list[Merged] | None:
+        """Everything in the directory at a path, by the bytes of names; None if it is none."""
+        with ExitStack() as stack:
+            state = _State([Place(self._root)], ROOT, ROOT, b"")
+            for leaf in path.split(b"/"):
+                if leaf:
+                    found = self._step(state, fold(leaf))
+                    if found is None or not self._is_directory(found):
+                        return None
+                    state = self._enter(state, found, stack)
+            return self._list(state)
 
     def leads_to_directory(self, path: bytes, target: bytes) -> bool:
         """Whether the Windows target of a link at `path` is a directory, over other links too."""
@@ -73,18 +96,35 @@ class ScratchView:
             at, target = holder, b"\\".join([link, *rest])
         return False
 
-    def _step(
-        self, state: tuple[list[Place], int | None, int | None], above: bytes, key: bytes
-    ) -> Merged | None:
-        places, lower, there = state
-        merge = self._merger.merge(places, lower, there, above)
+    def _enter(self, state: _State, found: Merged, stack: ExitStack) -> _State:
+        opened = [
+            Place(stack.enter_context(directory.open_directory(entry)), exact)
+            for directory, entry, exact in found.descend
+        ]
+        there = found.there if self._below.is_directory(found.there) else None
+        path = state.path + b"/" + found.leaf if state.path else found.leaf
+        return _State(opened, found.lower, there, path)
+
+    def _step(self, state: _State, key: bytes) -> Merged | None:
+        merge = self._merger.merge(state.places, state.lower, state.there, state.path)
         for name in merge.names:
             if name.key == key:
                 return name
-        slot = self._below.kid(lower, key) if lower == there else None
+        slot = self._below.kid(state.lower, key) if state.lower == state.there else None
         if slot is None or any(slot == gone for _, gone in merge.whiteouts):
             return None
         return self._merger.base(key, slot, there=slot)
+
+    def _list(self, state: _State) -> list[Merged]:
+        merge = self._merger.merge(state.places, state.lower, state.there, state.path)
+        found = {name.key: name for name in merge.names}
+        if state.lower == state.there and state.lower is not None:
+            gone = {slot for _, slot in merge.whiteouts}
+            for key in self._below.tree.kids.get(state.lower, {}):
+                slot = self._below.kid(state.lower, key)
+                if key not in found and slot is not None and slot not in gone:
+                    found[key] = self._merger.base(key, slot, there=slot)
+        return sorted(found.values(), key=lambda name: name.leaf)
 
     def _along(
         self, volume: bytes, leaves: list[bytes]
@@ -114,7 +154,7 @@ class ScratchView:
     def _is_directory(self, found: Merged) -> bool:
         if found.upper is not None:
             return found.upper.kind is UpperKind.DIRECTORY
-        return self._below.is_directory(found.origin)
+        return found.lower is not None
 
     def _is_directory_link(self, found: Merged) -> bool:
         record = None if found.origin is None else self._below.tree.record(found.origin)
