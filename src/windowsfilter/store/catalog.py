@@ -8,6 +8,7 @@ whenever something changes; only labels live here alone. This module and the two
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from windowsfilter.digests import ChainID, DiffID, Digest
 from windowsfilter.errors import AlreadyExists, ImageNotFound, LayerNotFound
 from windowsfilter.layers.manifest import LayerManifest, LayerState, Snapshot, SnapshotKind
-from windowsfilter.store.database import Database
+from windowsfilter.store.database import CatalogUnusable, Database, Value
 from windowsfilter.store.holds import Hold, HoldKind
 from windowsfilter.store.images import ImageRecord
 from windowsfilter.store.processes import Process
@@ -38,8 +39,28 @@ class Catalog:
 
     def __init__(self, path: Path, uuid: str) -> None:
         """Raises CatalogUnusable if the file is missing, damaged or foreign."""
-        self._path = path
         self._database = Database(path, uuid)
+        try:
+            if self._database.is_small:
+                self._verify(path)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _verify(self, path: Path) -> None:
+        """SQLite has no checksums: see whether rows are what was written into them."""
+        for table in ("layers", "images"):
+            for *values, crc in self._database.rows(f"SELECT * FROM {table}"):  # noqa: S608
+                if _crc(values) != crc:
+                    raise CatalogUnusable(f"{path}: a damaged row in {table}")
+        claims = {
+            (name, image.id, since)
+            for image in self.claimed_images()
+            for name, since in image.references.items()
+        }
+        tags = set(self._database.rows("SELECT reference, image, since FROM tags"))
+        if not tags <= claims or {name for name, _, _ in claims} != {name for name, _, _ in tags}:
+            raise CatalogUnusable(f"{path}: tags that no image has")
 
     def transaction(self) -> AbstractContextManager[None]:
         """All changes of the body or none of them, durable on exit. Keep it short."""
@@ -55,7 +76,7 @@ class Catalog:
 
         Raises AlreadyExists if another layer has its name, one of its aliases or snapshot keys.
         """
-        values = (
+        values = _plain(
             manifest.id,
             manifest.parent,
             manifest.state,
@@ -69,12 +90,13 @@ class Catalog:
         )
         with self.transaction(), _taken(f"layer {manifest.id}"):
             self._database.run(
-                "INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                "INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, state = excluded.state,"
                 " owner = excluded.owner, diff_id = excluded.diff_id,"
                 " chain_id = excluded.chain_id, name = excluded.name,"
-                " created = excluded.created, record = excluded.record, stamp = excluded.stamp",
-                values,
+                " created = excluded.created, record = excluded.record, stamp = excluded.stamp,"
+                " crc = excluded.crc",
+                (*values, _crc(values)),
             )
             self._put_layer_details(manifest)
 
@@ -206,10 +228,12 @@ class Catalog:
         A tag that another image has goes to the one that claims it later.
         """
         with self.transaction():
+            values = _plain(record.id, record.created, record.build(), stamp)
             self._database.run(
-                "INSERT INTO images VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                " created = excluded.created, record = excluded.record, stamp = excluded.stamp",
-                (record.id, record.created, record.build(), stamp),
+                "INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " created = excluded.created, record = excluded.record, stamp = excluded.stamp,"
+                " crc = excluded.crc",
+                (*values, _crc(values)),
             )
             for table in ("image_layers", "tags"):
                 self._database.run(f"DELETE FROM {table} WHERE image = ?", (record.id,))  # noqa: S608
@@ -348,6 +372,15 @@ class Catalog:
 
 
 _SNAPSHOTS = "SELECT key, kind, parent, created, updated, layer FROM snapshots"
+
+
+def _plain(*values: Value) -> tuple[Value, ...]:
+    """Enums and digests as the strings they come back as, so that checksums agree."""
+    return tuple(str(value) if isinstance(value, str) else value for value in values)
+
+
+def _crc(values: Sequence[object]) -> int:
+    return zlib.crc32(repr(tuple(values)).encode())
 
 
 def _manifest(data: bytes) -> LayerManifest:

@@ -21,8 +21,8 @@ from windowsfilter.errors import HostError, StoreDamaged
 from windowsfilter.store import schema
 
 BUSY_TIMEOUT_S = 60.0
-# A whole check costs about 1 ms per 100 KB; larger catalogs are left to fsck.
-_CHECKED_BYTES = 1 << 20
+# Checking all costs a few ms per MB; catalogs larger than some thousand layers are left to fsck.
+SMALL_BYTES = 2 << 20
 
 Row = tuple[Any, ...]
 Value = str | int | bytes | None
@@ -53,6 +53,7 @@ class Database:
         self._guard = threading.RLock()
         self._depth = 0
         self._pid = os.getpid()
+        self.is_small = False  # small enough to be checked at every open
         self._identity = _identity(path)
         if self._identity is None:
             raise CatalogUnusable(f"{path}: there is none")
@@ -68,8 +69,9 @@ class Database:
     def _check(self, uuid: str) -> None:
         if self._scalar("PRAGMA user_version") != schema.VERSION:
             raise CatalogUnusable(f"{self._path}: another schema")
-        if self._path.stat().st_size <= _CHECKED_BYTES:
-            verdict = self._scalar("PRAGMA quick_check(1)")
+        self.is_small = self._path.stat().st_size <= SMALL_BYTES
+        if self.is_small:
+            verdict = self._scalar("PRAGMA integrity_check(1)")
             if verdict != "ok":
                 raise CatalogUnusable(f"{self._path}: {verdict}")
         if self._scalar("SELECT value FROM meta WHERE key = 'uuid'") != uuid:

@@ -6,10 +6,11 @@ in place: another `VERSION` makes the catalog be built anew (docs/formats/store.
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x77666C74  # "wflt", for file(1)
 
-# `record` is the file's bytes, `stamp` tells whether the file has changed since.
+# `record` is the file's bytes, `stamp` tells whether the file has changed since, `crc` (of the other
+# columns) whether the row has.
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -23,7 +24,8 @@ CREATE TABLE layers (
     name TEXT UNIQUE,
     created INTEGER NOT NULL,
     record BLOB NOT NULL,
-    stamp TEXT NOT NULL
+    stamp TEXT NOT NULL,
+    crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX layers_by_parent ON layers (parent);
 CREATE INDEX layers_by_diff ON layers (diff_id);
@@ -57,7 +59,8 @@ CREATE TABLE images (
     id TEXT PRIMARY KEY,
     created INTEGER NOT NULL,
     record BLOB NOT NULL,
-    stamp TEXT NOT NULL
+    stamp TEXT NOT NULL,
+    crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE image_layers (

@@ -241,5 +241,5 @@ def _stale_claims(catalog: Catalog) -> list[Digest]:
     return [
         image.id
         for image in catalog.claimed_images()
-        if any(tags.get(name) != image.id for name in image.references)
+        if any(tags.get(name, image.id) != image.id for name in image.references)
     ]
