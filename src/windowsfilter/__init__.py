@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from windowsfilter.store.image import Image
     from windowsfilter.store.layer import Layer
     from windowsfilter.store.paths import LayerPath, Stat, View
+    from windowsfilter.store.scratch import Scratch
     from windowsfilter.store.store import Store
 
-__all__ = ["Image", "Layer", "LayerPath", "Limits", "Stat", "Store", "View"]
+__all__ = ["Image", "Layer", "LayerPath", "Limits", "Scratch", "Stat", "Store", "View"]
 
 _HOMES = {
     "Image": "windowsfilter.store.image",
     "Layer": "windowsfilter.store.layer",
     "LayerPath": "windowsfilter.store.paths",
     "Limits": "windowsfilter.engines.portable.importer",
+    "Scratch": "windowsfilter.store.scratch",
     "Stat": "windowsfilter.store.paths",
     "Store": "windowsfilter.store.store",
     "View": "windowsfilter.store.paths",

@@ -13,12 +13,14 @@ from windowsfilter.errors import FormatError, ImageNotFound, LayerNotFound, Usag
 from windowsfilter.images import references
 from windowsfilter.images.platforms import Platform
 from windowsfilter.images.sources import open_source
+from windowsfilter.layers.manifest import LayerState
 from windowsfilter.store.core import Core, Progress
 from windowsfilter.store.garbage import Removed
 from windowsfilter.store.image import Image
 from windowsfilter.store.layer import Layer
 from windowsfilter.store.loading import LoadOptions, load_image
 from windowsfilter.store.saving import save_images
+from windowsfilter.store.scratch import Scratch, create_scratch, find_scratch, remove_scratch
 from windowsfilter.store.usage import Usage, measure
 
 SYSTEM_ROOT = Path("/var/lib/windowsfilter")
@@ -226,6 +228,27 @@ class Store:
         if not found:
             raise ImageNotFound(f"image {name!r}: there is none")
         return found[0]
+
+    # -- scratches ----------------------------------------------------------------------------
+
+    def create_scratch(self, name: str, image: str | Image) -> Scratch:
+        """A writable layer over an image. Raises AlreadyExists, ImageNotFound."""
+        found = self.image(image) if isinstance(image, str) else image
+        return create_scratch(self.core, name, found)
+
+    def scratch(self, name: str) -> Scratch:
+        """The scratch of that name or id. Raises ScratchNotFound."""
+        return find_scratch(self.core, name)
+
+    def scratches(self) -> list[Scratch]:
+        """All scratches, the newest first."""
+        found = self.core.catalog.layers(LayerState.SCRATCH)
+        newest = sorted(found, key=lambda scratch: -scratch.created)
+        return [Scratch(self.core, manifest) for manifest in newest]
+
+    def remove_scratch(self, name: str) -> Removed:
+        """Remove a scratch and what was written into it. Raises LayerInUse while it is mounted."""
+        return remove_scratch(self.core, name)
 
     # -- the whole ----------------------------------------------------------------------------
 
