@@ -22,7 +22,7 @@ from windowsfilter.wire.tar.entry import (
 )
 from windowsfilter.wire.tar.pull import Body, read_entries
 from windowsfilter.wire.tar.reader import TarReader
-from windowsfilter.wire.tar.writer import TarWriter
+from windowsfilter.wire.tar.writer import TarWriter, build_header
 
 __all__ = [
     "BLOCK",
@@ -42,5 +42,6 @@ __all__ = [
     "TarEntry",
     "TarReader",
     "TarWriter",
+    "build_header",
     "read_entries",
 ]

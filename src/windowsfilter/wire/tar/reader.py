@@ -13,7 +13,6 @@ in silence, this reader refuses.
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import Final
 
 from windowsfilter.errors import FormatError, LimitExceeded
@@ -35,6 +34,11 @@ from windowsfilter.wire.tar.entry import (
 )
 from windowsfilter.wire.tar.numbers import NS, parse_decimal, parse_field, parse_time
 from windowsfilter.wire.tar.pax import SPARSE_PREFIX, RecordParser, parse_ordered
+
+try:
+    from isal.isal_zlib import adler32
+except ImportError:  # no wheel for this machine
+    from zlib import adler32
 
 # name, mode + uid + gid, size digits, size end, mtime digits, mtime end, checksum, type flag,
 # linkname, magic + version, (uname, gname, device numbers), prefix, (padding)
@@ -124,6 +128,7 @@ class TarReader:
         if self._state == _ENDED:
             self._fed += len(data)
             return []
+        plain = data if isinstance(data, bytes) else None
         base = self._fed
         length = len(data)
         place = self._next - base  # of the next unit; negative if it began in an earlier chunk
@@ -132,15 +137,17 @@ class TarReader:
         sums, owners, records_of = self._sums, self._owners, self._records
         parse_records = records_of.parse
         max_pax, max_name = self._limits.max_pax, self._limits.max_name
-        unpack, adler32, new_entry = _HEADER.unpack, zlib.adler32, TarEntry
+        unpack, new_entry = _HEADER.unpack, TarEntry
         entries: list[TarEntry] = []
         append = entries.append
 
         while (stop := place + need) <= length:
             if place < 0:
                 unit = self._completed(data[:stop])
+            elif plain is not None:
+                unit = plain[place:stop]
             else:
-                unit = bytes(data[place:stop])  # of bytes: no second copy
+                unit = bytes(data[place:stop])
             at = base + place
 
             if state == _AT_PAX:
@@ -189,6 +196,10 @@ class TarReader:
                 if start < 0:
                     start = at
                 place, need, state = stop, size, _AT_PAX
+                after = stop + size + (-size & 511)
+                if plain is not None and after <= length:  # nearly always: no turn of its own
+                    pax, pax_at = plain[stop : stop + size], base + stop
+                    place, need, state = after, BLOCK, _AT_HEADER
                 continue
             if kind > _LAST_DIGIT_TYPE and kind in _META:
                 self._begin_meta(kind, size, at)
