@@ -92,7 +92,7 @@ class Picture:
 
     def show(self, newest: int) -> dict[bytes, tuple[object, ...]]:
         stack = ImageStack(self.images)
-        shown = {}
+        shown: dict[bytes, tuple[object, ...]] = {}
         for path, entry in stack.walk():
             image = self.images[entry.level]
             inode = image.inode(entry.nid)

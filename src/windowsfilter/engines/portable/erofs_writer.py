@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol
 from windowsfilter.engines.portable import erofs_layout as layout
 from windowsfilter.engines.portable.erofs_xattrs import Profile, XattrTable
 from windowsfilter.engines.portable.index import Kind, iter_records
-from windowsfilter.engines.portable.shown import DIRECTORY_MODE, permissions
+from windowsfilter.engines.portable.shown import DIRECTORY_MODE, PRIVATE_MODE, permissions
 from windowsfilter.engines.portable.tree import Indexed
 from windowsfilter.errors import FormatError, LimitExceeded
 from windowsfilter.ntfs.filetime import UNIX_EPOCH
@@ -66,7 +66,7 @@ class Source(Protocol):
     def directories(self) -> Iterator[int]:
         """Every directory that is reachable, the root included."""
 
-    def kids(self, slot: int) -> tuple[list[bytes], list[int]]:
+    def kids(self, slot: int, /) -> tuple[list[bytes], list[int]]:
         """Names, as shown, and slots of a directory's entries."""
 
     def parent(self, slot: int) -> int:
@@ -75,10 +75,10 @@ class Source(Protocol):
     def inode(self, slot: int) -> int:
         """The slot that carries a hard link's content."""
 
-    def ref(self, slot: int) -> tuple[int, int] | None:
+    def ref(self, slot: int, /) -> tuple[int, int] | None:
         """(layer, record number) of an inode; None where there is no entry."""
 
-    def readlink(self, slot: int) -> bytes:
+    def readlink(self, slot: int, /) -> bytes:
         """The target that a mount shows."""
 
 
@@ -100,14 +100,49 @@ class ImageInfo:
 
 
 def write_image(
-    source: Source, out: BinaryIO, *, uuid: bytes, profile: Profile = Profile.FULL
+    source: Source,
+    out: BinaryIO,
+    *,
+    uuid: bytes,
+    profile: Profile = Profile.FULL,
+    private: bool = False,
 ) -> ImageInfo:
     """Write the image of `source` to the seekable, empty file `out`.
 
-    `uuid` has 16 bytes; overlayfs wants one that is not null. Raises LimitExceeded for data beyond
+    `uuid` has 16 bytes; overlayfs wants one that is not null. In a `private` image only the owner
+    gets past the root of either view. Raises LimitExceeded for data beyond
     what EROFS can address, FormatError for data that is not at a 512-byte boundary.
     """
-    return _Writer(source, out, profile).run(uuid)
+    return _Writer(source, out, profile, private=private).run(uuid)
+
+
+def write_empty_image(out: BinaryIO) -> None:
+    """Write the image of an empty directory: what it takes to see whether images can be mounted."""
+    write_image(_Empty(), out, uuid=bytes(16))
+
+
+class _Empty:
+    layers: Sequence[Indexed] = ()
+    kinds = bytes([_DIRECTORY])
+    opaque: Container[int] = ()
+
+    def directories(self) -> Iterator[int]:
+        yield 0
+
+    def kids(self, _: int) -> tuple[list[bytes], list[int]]:
+        return [], []
+
+    def parent(self, slot: int) -> int:
+        return slot
+
+    def inode(self, slot: int) -> int:
+        return slot
+
+    def ref(self, _: int) -> None:
+        return None
+
+    def readlink(self, _: int) -> bytes:
+        return b""
 
 
 class _Sink:
@@ -142,8 +177,9 @@ class _Sink:
 
 
 class _Writer:
-    def __init__(self, source: Source, out: BinaryIO, profile: Profile) -> None:
+    def __init__(self, source: Source, out: BinaryIO, profile: Profile, *, private: bool) -> None:
         self._source = source
+        self._private = private
         self._out = out
         self._kinds = source.kinds
         self._xattrs = XattrTable(source.layers, profile)
@@ -328,7 +364,11 @@ class _Writer:
         kind = self._kinds[slot]
         mode = _TYPES[kind][0]
         if kind == _DIRECTORY:
-            mode |= DIRECTORY_MODE if raw is None else permissions(raw[4], directory=True)
+            bits = DIRECTORY_MODE if raw is None else permissions(raw[4], directory=True)
+            # The volume view's root is one level down: `Files`.
+            if self._private and self._source.parent(slot) == 0:
+                bits &= PRIVATE_MODE
+            mode |= bits
             blocks = self._directory(slot)
         elif kind in (_WHITEOUT, _FILE):
             blocks = []

@@ -21,7 +21,7 @@ from windowsfilter.engines.portable.scratch_upper import (
     UpperEntry,
     UpperKind,
 )
-from windowsfilter.engines.portable.shown import permissions
+from windowsfilter.engines.portable.shown import are_shown_permissions
 from windowsfilter.ntfs import filetime
 from windowsfilter.ntfs.attributes import FileAttribute
 from windowsfilter.wire.tar import pax
@@ -212,7 +212,7 @@ class MetadataOf:
         """The tar's mode where the permissions are as shown, else the permissions of now."""
         is_directory = entry.kind is UpperKind.DIRECTORY
         now = entry.stat.st_mode & _PERMISSIONS
-        if now == permissions(record.mode, directory=is_directory):
+        if are_shown_permissions(now, record.mode, directory=is_directory):
             return record.mode
         return (record.mode & ~_PERMISSIONS) | stat.S_IFMT(entry.stat.st_mode) | now
 

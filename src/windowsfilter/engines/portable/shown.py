@@ -19,12 +19,20 @@ _HARD_LINK = int(Kind.HARD_LINK)
 _LINKS = (int(Kind.SYMLINK), int(Kind.JUNCTION))
 FILE_MODE = 0o644
 DIRECTORY_MODE = 0o755
+PRIVATE_MODE = 0o700
+"""What private images leave of the permissions of the root and the directories in it."""
 _PERMISSIONS = 0o777
 
 
 def permissions(mode: int, *, directory: bool) -> int:
     """Permission bits of an entry; Windows exporters write none, then a fixed default counts."""
     return mode & _PERMISSIONS or (DIRECTORY_MODE if directory else FILE_MODE)
+
+
+def are_shown_permissions(found: int, mode: int, *, directory: bool) -> bool:
+    """Whether permission bits `found` in a mount, private or not, are those of an entry's mode."""
+    shown = permissions(mode, directory=directory)
+    return found == shown or (directory and found == shown & PRIVATE_MODE)
 
 
 class ShownTree:
