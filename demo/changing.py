@@ -15,10 +15,11 @@ from typing import Final, Protocol
 from demo.content import CMAKE, PYTHON, ZIG
 from demo.layertree import Kind, Written
 from demo.model import Model
+from windowsfilter import Scratch
 
 CHANGED: Final = f"{ZIG}/lib/std/std.zig"
 NEW_TEXT: Final = b"// changed in a container\r\n"
-DELETED: Final = f"{ZIG}/LICENSE"
+DELETED: Final = f"{ZIG}/lib/libcxx/LICENSE.TXT"
 DELETED_FOLDER: Final = f"{CMAKE}/share/cmake-3.31/Templates"
 MOVED: Final = f"{ZIG}/README.md"
 MOVED_TO: Final = f"{ZIG}/lib/Read me.md"
@@ -116,7 +117,30 @@ class MountedHands:
         self._at(path).mkdir(exist_ok=True)
 
     def _at(self, path: str) -> Path:
-        return self._folder / path.removeprefix("Files/")
+        return self._folder / _volume(path)
+
+
+class LibraryHands:
+    """Changes a scratch through the Python library, which needs neither root nor a mount."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
+
+    def write(self, path: str, data: bytes) -> None:
+        self._scratch.write_bytes(_volume(path), data)
+
+    def remove(self, path: str) -> None:
+        self._scratch.remove(_volume(path), recursive=True)
+
+    def rename(self, path: str, to: str) -> None:
+        self._scratch.rename(_volume(path), _volume(to))
+
+    def make_folder(self, path: str) -> None:
+        self._scratch.mkdir(_volume(path), exist_ok=True)
+
+
+def _volume(path: str) -> str:
+    return path.removeprefix("Files/")
 
 
 def parents(paths: set[str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from demo.layertree import Kind, times_of
 from demo.model import Model
 from demo.report import Reporter, check
 from demo.workspace import file_system, mounts_below
+from windowsfilter import Store
 from windowsfilter.ntfs.names import fold
 
 BASE: Final = "windowsfilter-demo:base"
@@ -224,8 +225,8 @@ class Story:
                     "through a kernel mount: write, delete, move, a whole folder gone"
                 )
             else:
-                with changing.library_hands(self._run.root, "work") as hands:
-                    changing.work(hands)
+                with Store(self._run.root) as store:
+                    changing.work(changing.LibraryHands(store.scratch("work")))
                 self._report.fact("through the library: write, delete, move, a whole folder gone")
             changing.apply_to(self._model)
         with self._report.step("scratch diff: exactly these changes"):
