@@ -339,6 +339,13 @@ class TestExtendedHeaders:
         error = refused(pax((key, value)) + header(b"Files/x") + END)
         assert "Files/x" in str(error)
 
+    @pytest.mark.parametrize("key", [b"uid", b"gid"])
+    def test_owners_end_at_32_bits(self, key: bytes) -> None:
+        largest = (1 << 32) - 1
+        entry = only(pax((key, b"%d" % largest)) + header() + END)
+        assert largest in (entry.uid, entry.gid)
+        assert "32 bits" in str(refused(pax((key, b"%d" % (largest + 1))) + header() + END))
+
     def test_a_size_whose_end_is_no_offset_is_refused(self) -> None:
         assert "size" in str(refused(pax((b"size", b"%d" % ((1 << 63) - 1))) + header() + END))
 
@@ -388,6 +395,14 @@ class TestGlobalHeaders:
         assert (first.mtime_ns, first.uid, first.pax_raw) == (7_500_000_000, 3, b"")
         assert second.records == {b"MSWINDOWS.fileattr": b"1", b"mtime": b"", b"uid": b"3"}
         assert second.mtime_ns == 9 * SECOND
+
+    def test_has_defaults_says_whether_any_are_in_force(self) -> None:
+        reader = TarReader()
+        seen = []
+        for value in (b"1", b""):
+            reader.feed(pax((b"k", value), kind=b"g") + header())
+            seen.append(reader.has_defaults)
+        assert seen == [True, False]
 
     def test_later_ones_change_and_take_back(self) -> None:
         data = (
@@ -448,8 +463,30 @@ class TestGnuHeaders:
         entry = only(header(b"f", magic=GNU, tail=b"some/folder") + END)
         assert (entry.name, entry.atime_ns, entry.ctime_ns) == (b"some/folder/f", None, None)
 
+    def test_such_a_prefix_does_not_touch_a_name_from_records(self) -> None:
+        data = pax((b"path", b"whole/name")) + header(b"f", magic=GNU, tail=b"some/folder")
+        assert only(data + END).name == b"whole/name"
+
     def test_times_that_are_neither_are_refused(self) -> None:
         assert "atime" in str(refused(header(b"f", magic=GNU, tail=b"\xc3\xa9") + END))
+
+
+def test_a_tar_of_ever_new_owners_and_sums_does_not_fill_the_memory() -> None:
+    reader = TarReader()
+    data = b"".join(
+        header(b"%d" % number, mode=b"%07o\0" % (number % 4096), uid=b"%07o\0" % number)
+        for number in range(5000)
+    )
+    found = reader.feed(data)
+    assert [entry.uid for entry in found] == list(range(5000))
+    assert len(reader._owners) <= 4096
+    # What stands behind the NUL of a sum is free, so there may be any number of texts.
+    for number in range(20_000):
+        block = header(b"f")
+        rest = bytes([33 + number % 200, 33 + number // 200])
+        reader.feed(block[:148] + block[149:154] + b"\0" + rest + block[156:])
+    assert len(reader._sums) <= 16384
+    assert reader.offset == 25_000 * 512
 
 
 class TestEnds:

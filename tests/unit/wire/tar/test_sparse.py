@@ -166,6 +166,12 @@ def test_the_number_of_pieces_is_limited(build) -> None:
         read(data, Limits(max_sparse_pieces=49))
 
 
+def test_a_list_longer_than_its_own_count_is_not_even_split() -> None:
+    records = [(b"GNU.sparse.numblocks", b"1"), (b"GNU.sparse.map", b"0,1," * 5000 + b"0,1")]
+    with pytest.raises(LimitExceeded, match="more than 50 pieces"):
+        read(pax(*records) + file(b"s", b"x") + END, Limits(max_sparse_pieces=50))
+
+
 @every_format
 def test_a_map_that_ends_early_is_refused(build) -> None:
     pieces = [(number * 1000, 10) for number in range(300)]

@@ -158,6 +158,17 @@ def test_records_that_repeat_the_member_are_kept_and_others_are_dropped() -> Non
     assert read_back(written(member)).records == {b"k": b"v"}
 
 
+def test_records_of_sparse_files_are_dropped_because_bodies_are_dense() -> None:
+    member = Member(name=b"f", records={b"GNU.sparse.major": b"1", b"k": b"v"})
+    assert read_back(written(member)).records == {b"k": b"v"}
+
+
+def test_a_long_folder_name_with_its_slash_is_split_before_the_last_component() -> None:
+    data = build_header(Member(name=b"d" * 60 + b"/" + b"e" * 60 + b"/", typeflag=TYPE_DIRECTORY))
+    assert data[345:].rstrip(b"\0") == b"d" * 60
+    assert data[:100].rstrip(b"\0") == b"e" * 60 + b"/"
+
+
 def test_records_are_sorted_by_their_bytes() -> None:
     records = {b"MSWINDOWS.fileattr": b"32", b"LIBARCHIVE.creationtime": b"1"}
     entry = read_back(written(Member(name=b"f", atime_ns=0, mtime_ns=5, records=records)))
