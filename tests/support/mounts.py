@@ -44,6 +44,22 @@ def disk(folder: Path, *, megabytes: int = 256) -> Iterator[Path]:
         kernel.unmount(place, lazy=True)
 
 
+@contextmanager
+def tmpfs(folder: Path) -> Iterator[None]:
+    """A file system in memory at `folder`, which cannot back images."""
+    with kernel.FilesystemContext("tmpfs") as context:
+        context.string("mode", "0700")
+        mount = context.mount(kernel.MountAttribute.NO_DEV)
+    try:
+        kernel.attach(mount, folder)
+    finally:
+        os.close(mount)
+    try:
+        yield
+    finally:
+        kernel.unmount(folder)
+
+
 def picture(root: Path | str) -> dict[str, tuple[object, ...]]:
     """Path below `root` -> what stat, readlink, the attributes and the content say."""
     shown: dict[str, tuple[object, ...]] = {}

@@ -76,7 +76,7 @@ class ChainImages:
         """`staging(purpose)` makes an empty folder on the same file system; `lock(key)` excludes
         others from making or removing that image.
         """
-        self._folder = folder
+        self.folder = folder
         self._staging = staging
         self._lock = lock
         self._profile = profile
@@ -139,7 +139,7 @@ class ChainImages:
 
     def verify(self, key: str) -> str | None:
         """What is wrong with an image, byte for byte; None if nothing is."""
-        place = self._folder / key
+        place = self.folder / key
         try:
             record = ChainRecord.parse((place / RECORD_FILE).read_bytes(), str(place))
             wanted = record.extra.get("sha256")
@@ -151,7 +151,7 @@ class ChainImages:
     def discard(self, key: str) -> None:
         """Remove an image, so that the next `get` makes it again."""
         with self._lock(key), durable.host_errors(f"remove chain image {key}"):
-            self._remove(self._folder / key)
+            self._remove(self.folder / key)
 
     def repair(self, image: ChainImage) -> bool:
         """Remove what `verify` finds wrong with these images; whether there was anything."""
@@ -177,7 +177,7 @@ class ChainImages:
         return ChainImage(tuple(images))
 
     def _record(self, key: str) -> ChainRecord | None:
-        place = self._folder / key / RECORD_FILE
+        place = self.folder / key / RECORD_FILE
         try:
             return ChainRecord.parse(place.read_bytes(), str(place))
         except FileNotFoundError:
@@ -191,7 +191,7 @@ class ChainImages:
         record = self._record(key)
         if record is None or record.key != key:
             return None
-        path = self._folder / key / IMAGE_FILE
+        path = self.folder / key / IMAGE_FILE
         try:
             whole = path.stat().st_size == record.extra.get("size")
             devices = _device_paths(record.extra.get("devices"), layers)
@@ -286,7 +286,7 @@ class ChainImages:
                 durable.delete_tree(working)
 
     def _publish(self, working: Path, key: str) -> None:
-        place = self._folder / key
+        place = self.folder / key
         self._remove(place)  # damaged, or stacked on what is gone
         durable.publish(working, place)
 
@@ -294,7 +294,7 @@ class ChainImages:
         trash = self._staging("image")
         try:
             if durable.take_away(place, trash) is not None:
-                durable.sync_folder(self._folder)
+                durable.sync_folder(self.folder)
         finally:
             durable.delete_tree(trash)
 

@@ -293,18 +293,10 @@ def test_damaged_images_are_noticed_and_made_again(disk):
 
 def test_the_probe_says_what_is_missing(disk, tmp_path):
     assert mounting.probe(Access.FILE, disk) is None
-    with kernel.FilesystemContext("tmpfs") as context:
-        mount = context.mount(kernel.MountAttribute.NO_DEV)
-    place = tmp_path / "tmpfs"
-    place.mkdir()
-    kernel.attach(mount, place)
-    os.close(mount)
-    try:
-        place.chmod(0o700)
-        assert "cannot mount image files" in (mounting.probe(Access.FILE, place) or "")
-        assert not os.listdir(place)
-    finally:
-        kernel.unmount(place)
+    (tmp_path / "tmpfs").mkdir()
+    with mounts.tmpfs(tmp_path / "tmpfs"):
+        assert "cannot mount image files" in (mounting.probe(Access.FILE, tmp_path / "tmpfs") or "")
+        assert not os.listdir(tmp_path / "tmpfs")
 
 
 def test_unmounting_nothing_is_an_error(tmp_path):
