@@ -17,6 +17,7 @@ from typing import Final
 
 from windowsfilter.errors import FormatError, LimitExceeded
 from windowsfilter.wire.tar import sparse
+from windowsfilter.wire.tar.checksum import adler32, byte_sum
 from windowsfilter.wire.tar.entry import (
     BLOCK,
     MAX_OFFSET,
@@ -34,11 +35,6 @@ from windowsfilter.wire.tar.entry import (
 )
 from windowsfilter.wire.tar.numbers import NS, parse_decimal, parse_field, parse_time
 from windowsfilter.wire.tar.pax import SPARSE_PREFIX, RecordParser, parse_ordered
-
-try:
-    from isal.isal_zlib import adler32
-except ImportError:  # no wheel for this machine
-    from zlib import adler32
 
 # name, mode + uid + gid, size digits, size end, mtime digits, mtime end, checksum, type flag,
 # linkname, magic + version, (uname, gname, device numbers), prefix, (padding)
@@ -170,8 +166,7 @@ class TarReader:
                 name, owner, size_digits, size_end, mtime_digits, mtime_end,
                 checksum, kind, link, magic, prefix,
             ) = unpack(unit)  # fmt: skip
-            # adler32's low half is the sum of the bytes plus 1, modulo 65521. Up to 512
-            # ASCII bytes cannot reach the modulus, so for them it is exact.
+            # `byte_sum`, and the comparison with the text, in one look-up.
             if adler32(unit) & 0xFFFF != sums.get(checksum) or not unit.isascii():
                 if unit == ZERO_BLOCK:
                     if start >= 0:
@@ -310,7 +305,7 @@ class TarReader:
     def _check_sum(self, block: bytes, at: int) -> None:
         """Check a header's sum exactly, and remember what adler32 gives for its text."""
         field = block[_CHECKSUM]
-        rest = sum(block) - sum(field) + 8 * ord(" ")  # counted as if the field were spaces
+        rest = byte_sum(block) - sum(field) + 8 * ord(" ")  # counted as if the field were spaces
         stored = -1
         if not field[0] & 0x80:
             try:

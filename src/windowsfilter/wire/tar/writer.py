@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from windowsfilter.errors import FormatError
 from windowsfilter.wire.tar import pax
+from windowsfilter.wire.tar.checksum import byte_sum
 from windowsfilter.wire.tar.entry import (
     BLOCK,
     TYPE_BLOCK_DEVICE,
@@ -238,7 +239,7 @@ def _extended_block(name: bytes, size: int) -> bytes:
 
 
 def _summed(block: bytes) -> bytes:
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    return block[:148] + b"%06o\0 " % byte_sum(block) + block[156:]
 
 
 def _field(text: bytes) -> bytes:
