@@ -87,10 +87,11 @@ class TestScratch:
         [found] = [one for one in self.entries() if one[0].name == os.fsencode(name)]
         return found
 
-    def committed(self) -> Tree:
+    @contextmanager
+    def committed(self) -> Iterator[Tree]:
         """The chain with the scratch as its topmost layer."""
-        layer = self.blobs.add(self.tar())
-        return Tree([*self.tree.layers, layer])
+        with self.blobs.add(self.tar()) as layer:
+            yield Tree([*self.tree.layers, layer])
 
     def mark(self, path: str, name: str, value: bytes) -> None:
         """Set an attribute of an upper entry in the scratch's namespace."""

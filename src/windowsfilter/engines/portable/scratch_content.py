@@ -53,7 +53,7 @@ class Contents:
                 size = self._layer(ref[0]).index.record(ref[1]).size
                 streams[fold(name)] = Stream(name, size, None, ref)
         differ = False
-        for mark in sorted(merged.streams, key=lambda mark: mark.name):
+        for mark in sorted(merged.streams, key=lambda mark: (mark.entry is not None, mark.name)):
             old = streams.get(fold(mark.name))
             if mark.entry is None:
                 differ |= streams.pop(fold(mark.name), None) is not None

@@ -20,6 +20,7 @@ from windowsfilter.engines.portable.scratch_copyup import UpperWriter
 from windowsfilter.engines.portable.scratch_merge import (
     TOP_LEVEL,
     Merged,
+    StreamMark,
     check_stream,
     may_delete,
 )
@@ -32,6 +33,7 @@ from windowsfilter.engines.portable.scratch_upper import (
     shown,
 )
 from windowsfilter.engines.portable.scratch_view import ScratchView
+from windowsfilter.engines.portable.scratch_walk import upper_files
 from windowsfilter.engines.portable.tree import ROOT, Tree
 from windowsfilter.errors import AlreadyExists, EntryNotFound, HostError, UsageError
 from windowsfilter.layers.durable import delete_tree
@@ -73,6 +75,7 @@ class ScratchEditor:
         owner, stream = _split_stream(path)
         found = self._find("read", owner)
         if stream:
+            found.streams = self._all_marks(found)
             for one in self._contents.streams(found)[0]:
                 if fold(one.name) == fold(stream):
                     return self._contents.read_stream(one)
@@ -155,6 +158,12 @@ class ScratchEditor:
         hidden = self._hidden(path)
         if hidden is not None and not may_delete(path.strip(b"/").rpartition(b"/")[0]):
             raise ScratchRefused(path, "was deleted, which a layer cannot say")
+        other = next(self._other_names(found), None)
+        if other is not None and other.place is not None and other.upper is not None:
+            # The file stays under another name, and so do its streams.
+            with self._root.reopen(other.place.path) as place:
+                self._move_streams(found, place, other.upper.name)
+            found.streams = []
         self._take_away(found)
         if hidden is not None:
             with self._parent("delete", path) as above:
@@ -204,7 +213,7 @@ class ScratchEditor:
         if self._view.find(owner) is None:
             self.write(owner, b"")
         found = self._find("write", owner)
-        for mark in found.streams:
+        for mark in self._all_marks(found):
             if fold(mark.name) == fold(stream) and mark.entry is not None:
                 with self._root.reopen(mark.directory) as place:
                     self._writer.overwrite(place, mark.entry, pieces)
@@ -214,6 +223,7 @@ class ScratchEditor:
 
     def _remove_stream(self, owner: bytes, stream: bytes) -> None:
         found = self._find("delete", owner)
+        found.streams = self._all_marks(found)
         have = {fold(one.name): one for one in self._contents.streams(found)[0]}
         if fold(stream) not in have:
             raise _missing("delete", owner + b":" + stream)
@@ -232,6 +242,29 @@ class ScratchEditor:
             with self._beside(owner, found) as (place, leaf):
                 self._writer.whiteout(place, leaf + b":" + self._stream_name(found, stream))
 
+    def _all_marks(self, found: Merged) -> list[StreamMark]:
+        """What the upper says of a file's streams, beside whichever of its names."""
+        marks = list(found.streams)
+        for name in self._other_names(found):
+            marks += name.streams
+        return marks
+
+    def _other_names(self, found: Merged) -> Iterator[Merged]:
+        """The other names that a file of the upper has there."""
+        entry = found.upper
+        if entry is None or entry.kind is not UpperKind.FILE or entry.stat.st_nlink == 1:
+            return
+        assert found.place is not None
+        own = (found.place.path, entry.name)
+        for name in upper_files(self._below, self._root):
+            assert name.upper is not None and name.place is not None
+            same = (name.upper.stat.st_dev, name.upper.stat.st_ino) == (
+                entry.stat.st_dev,
+                entry.stat.st_ino,
+            )
+            if same and (name.place.path, name.upper.name) != own:
+                yield name
+
     def _stream_name(self, found: Merged, stream: bytes) -> bytes:
         """The stream's name in the spelling it has, so that no second one comes beside it."""
         for mark in found.streams:
@@ -241,12 +274,19 @@ class ScratchEditor:
 
     def _move_streams(self, found: Merged, above: UpperDirectory, leaf: bytes) -> None:
         """What the upper says of a file's streams goes where the file goes."""
+        for place, entry, mark in self._mark_entries(found):
+            self._writer.move(place, entry, above, leaf + b":" + mark.name)
+
+    def _mark_entries(
+        self, found: Merged
+    ) -> Iterator[tuple[UpperDirectory, UpperEntry, StreamMark]]:
+        """The upper's entries for the streams beside a name; they may be moved or dropped."""
         for mark in found.streams:
             with self._root.reopen(mark.directory) as place:
                 for entry in place.entries():
                     owner, _, name = entry.name.partition(b":")
                     if fold(_plain(name)) == fold(mark.name) and fold(owner) == found.key:
-                        self._writer.move(place, entry, above, leaf + b":" + mark.name)
+                        yield place, entry, mark
 
     @contextmanager
     def _beside(self, path: bytes, found: Merged) -> Iterator[tuple[UpperDirectory, bytes]]:
@@ -392,12 +432,8 @@ class ScratchEditor:
         for path, entry in entries:
             with self._root.reopen(path) as place:
                 self._writer.drop(place, entry)
-        for mark in found.streams:
-            with self._root.reopen(mark.directory) as place:
-                for entry in place.entries():
-                    owner, _, name = entry.name.partition(b":")
-                    if fold(_plain(name)) == fold(mark.name) and fold(owner) == found.key:
-                        self._writer.drop(place, entry)
+        for place, entry, _ in self._mark_entries(found):
+            self._writer.drop(place, entry)
 
 
 @contextmanager

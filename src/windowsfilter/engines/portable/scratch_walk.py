@@ -34,6 +34,7 @@ from windowsfilter.engines.portable.scratch_upper import (
 )
 from windowsfilter.engines.portable.scratch_view import ScratchView
 from windowsfilter.engines.portable.tree import ROOT, Tree
+from windowsfilter.ntfs.names import fold
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,8 @@ class Walk:
         self._merger = Merger(self.below, self._orphans)
         self._links: dict[tuple[int, int], bytes] = {}
         """(device, inode), or (-1, slot) for files that are as the tree has them -> first path."""
+        self._shared: dict[tuple[int, int], list[StreamMark]] = {}
+        """(device, inode) of files with several names -> the streams beside any of them."""
 
     def nodes(self) -> Iterator[Node]:
         """Everything the layer may have to mention: directories before what is in them.
@@ -98,14 +101,19 @@ class Walk:
         Raises ScratchRefused for what cannot be in a layer, HostError for what changes meanwhile.
         """
         if _has_streams(self.root):
-            for _ in self._walk(decide=False):
-                pass
+            for node in self._walk(decide=False):
+                self._share_streams(node)
         self._orphans.collecting = False
         yield from self._walk(decide=True)
         for inode in self._orphans.found.keys() - self._orphans.adopted:
             for mark in self._orphans.found[inode]:
                 if mark.entry is not None:
                     log.info("scratch: stream %s went with its file", _shown_mark(mark))
+
+    def everything(self) -> Iterator[Node]:
+        """Like `nodes`, without deciding what changed: all that the upper has, equal or not."""
+        self._orphans.collecting = False
+        return self._walk(decide=False)
 
     def _walk(self, *, decide: bool) -> Iterator[Node]:
         root = self._merger.merge([Place(self.root)], ROOT, ROOT, b"")
@@ -125,7 +133,7 @@ class Walk:
                     if decide:
                         self._decide_directory(node)
                     yield node
-                elif decide and self._decide(node, expanding=level.expanding):
+                elif not decide or self._decide(node, expanding=level.expanding):
                     yield node
         finally:
             for level in reversed(stack):
@@ -165,6 +173,19 @@ class Walk:
         node.whiteouts = merge.whiteouts
         return _Level(node, iter(merge.names), opened, expanding=not same)
 
+    def _share_streams(self, node: Node) -> None:
+        """Row 39: a stream beside one name of a file is there under its other names too."""
+        entry, marks = node.merged.upper, node.merged.streams
+        if not marks or entry is None or entry.stat.st_nlink == 1 or node.is_directory:
+            return
+        shared = self._shared.setdefault(_identity(entry), [])
+        for mark in marks:
+            if any(fold(other.name) == fold(mark.name) for other in shared):
+                raise ScratchRefused(
+                    node.path + b":" + mark.name, "is a stream of two names of one file"
+                )
+            shared.append(mark)
+
     # -- what happened ------------------------------------------------------------------------
 
     def _decide_directory(self, node: Node) -> None:
@@ -195,12 +216,14 @@ class Walk:
         merged = node.merged
         there = merged.there
         node.change = ChangeKind.ADD if there is None else ChangeKind.MODIFY
-        node.streams, differ = self.contents.streams(merged)
         entry, origin = merged.upper, merged.origin
+        if entry is not None and _identity(entry) in self._shared:
+            merged.streams = self._shared[_identity(entry)]
+        node.streams, differ = self.contents.streams(merged)
         if entry is None:
             if not differ:
                 assert origin is not None
-                if not expanding:
+                if not expanding or self._is_at(node, there, origin):
                     return False
                 self._link(node, None, origin)
             return True
@@ -238,7 +261,7 @@ class Walk:
         if entry is not None:
             if entry.stat.st_nlink == 1:
                 return
-            key = (entry.stat.st_dev, entry.stat.st_ino)
+            key = _identity(entry)
         if key not in self._links and origin is not None and self.below.is_file(origin):
             remaining = self._in_place(entry, origin)
             if remaining is not None:
@@ -257,6 +280,8 @@ class Walk:
             found = self.view.find(path)
             if found is None or found.origin != origin or found.streams:
                 continue
+            if found.leaf != tree.names[slot]:
+                continue
             there = found.there
             if there is not None and tree.inode(there) == origin and _same_inode(found, entry):
                 return path
@@ -268,6 +293,14 @@ def walking(tree: Tree, upper: Path) -> Iterator[Walk]:
     """A walk over the scratch whose upper directory is `upper`, over the chain of `tree`."""
     with open_upper(upper) as root:
         yield Walk(tree, root)
+
+
+def upper_files(below: Below, root: UpperDirectory) -> Iterator[Merged]:
+    """Every name of a file that the upper directory itself has, with the streams beside it."""
+    for node in Walk(below.tree, root).everything():
+        entry = node.merged.upper
+        if entry is not None and entry.kind is UpperKind.FILE:
+            yield node.merged
 
 
 def _has_streams(directory: UpperDirectory) -> bool:
@@ -285,8 +318,11 @@ def _has_streams(directory: UpperDirectory) -> bool:
 def _same_inode(found: Merged, entry: UpperEntry | None) -> bool:
     if found.upper is None or entry is None:
         return found.upper is None and entry is None
-    one, other = found.upper.stat, entry.stat
-    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    return _identity(found.upper) == _identity(entry)
+
+
+def _identity(entry: UpperEntry) -> tuple[int, int]:
+    return entry.stat.st_dev, entry.stat.st_ino
 
 
 def _shown_mark(mark: StreamMark) -> str:
