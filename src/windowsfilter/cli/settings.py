@@ -1,0 +1,69 @@
+"""What the global options and the environment say, and the store that follows from them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windowsfilter.ui.output import Output
+
+if TYPE_CHECKING:
+    from windowsfilter.store.store import Store
+
+ROOT_VARIABLE = "WINDOWSFILTER_ROOT"
+_SYSTEM_ROOT = Path("/var/lib/windowsfilter")
+_NAME = "windowsfilter"
+
+
+@dataclass(slots=True)
+class Settings:
+    """The global options of one run, wherever on the command line they stood."""
+
+    root: Path | None = None
+    mount_engine: str | None = None
+    out: Output = field(default_factory=Output)
+
+    def store(self, *, create: bool = False) -> Store:
+        """Open the store. Close it: a context manager.
+
+        `create` for commands that make sense without one, which then is made.
+        """
+        from windowsfilter.store.store import Store
+
+        self._start_logging()
+        root = self.root or default_root()
+        return Store(root, create=create, mount_engine=self.mount_engine)
+
+    def _start_logging(self) -> None:
+        """Show what the library logs: warnings, with `-v` what it does, with `-vv` every step."""
+        import logging
+
+        levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+        level = levels.get(self.out.verbosity, logging.DEBUG)
+        logging.basicConfig(format=f"{_NAME}: %(levelname)s: %(message)s", force=True)
+        logging.getLogger(_NAME).setLevel(level)
+
+
+def default_root() -> Path:
+    """WINDOWSFILTER_ROOT, else /var/lib/windowsfilter for root and the user's data folder."""
+    chosen = os.environ.get(ROOT_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return _SYSTEM_ROOT
+    return _user_data() / _NAME
+
+
+def _user_data() -> Path:
+    """Where this system keeps what programs store for a user."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support"
+    # The XDG base directory specification: a relative path is invalid and ignored.
+    chosen = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return chosen if chosen.is_absolute() else home / ".local" / "share"

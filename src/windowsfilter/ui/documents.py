@@ -1,0 +1,130 @@
+"""What the command prints with `--json`: plain values of the library's objects.
+
+Programs rely on these keys; they are added to, never renamed. Times of entries are FILETIME, all
+others nanoseconds since 1970. Paths inside layers have `/` separators.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from windowsfilter.ui.text import decode
+
+if TYPE_CHECKING:
+    from windowsfilter.engines.portable.changes import Change
+    from windowsfilter.engines.portable.tree import Problem
+    from windowsfilter.store.garbage import Removed
+    from windowsfilter.store.image import Image
+    from windowsfilter.store.layer import Layer
+    from windowsfilter.store.mounts import Mount
+    from windowsfilter.store.paths import LayerPath, Stat
+    from windowsfilter.store.scratch import Scratch
+    from windowsfilter.store.usage import Usage
+
+Document = dict[str, Any]
+
+
+def image(image: Image) -> Document:
+    """An image with its layers, base first."""
+    layers = [layer(each) for each in image.layers]
+    return {
+        "references": list(image.references),
+        "id": image.id,
+        "platform": dict(image.platform),
+        "created": image.created,
+        "size": sum(each["size"] or 0 for each in layers),
+        "layers": layers,
+    }
+
+
+def image_in_full(found: Image) -> Document:
+    """`image` and everything that came with it."""
+    import json
+
+    manifest = found.manifest_bytes
+    layer_ids = [layer.id for layer in found.layers]
+    return {
+        **image(found),
+        "config": found.config,
+        "manifest": None if manifest is None else json.loads(manifest),
+        "problems": [problem(each, layer_ids) for each in found.problems],
+    }
+
+
+def problem(found: Problem, layer_ids: list[str]) -> Document:
+    """An entry that cannot be shown as what it claims to be."""
+    return {"layer": layer_ids[found.layer], "path": decode(found.name), "reason": found.reason}
+
+
+def layer(layer: Layer) -> Document:
+    """A layer as its manifest has it."""
+    return {
+        "id": layer.id,
+        "parent": layer.parent,
+        "state": str(layer.state),
+        "diff_id": layer.diff_id,
+        "chain_id": layer.chain_id,
+        "size": layer.size,
+        "entries": layer.entries,
+        "created": layer.created,
+    }
+
+
+def scratch(scratch: Scratch) -> Document:
+    """A scratch and what it stands on."""
+    return {
+        "name": scratch.name,
+        "id": scratch.id,
+        "image": scratch.image,
+        "created": scratch.created,
+    }
+
+
+def mount(mount: Mount) -> Document:
+    """A mount: where, and of which layer (the topmost) or scratch."""
+    return {"path": str(mount.path), "id": mount.id, "writable": mount.writable}
+
+
+def change(change: Change) -> Document:
+    """One changed path, as in the tar: `Files/Windows/x.dll`."""
+    return {"kind": str(change.kind), "path": decode(change.path)}
+
+
+def entry(path: LayerPath, stat: Stat) -> Document:
+    """An entry of a directory: its name, and everything `stat` says."""
+    return {"name": path.name, **stat.to_json()}
+
+
+def removed(removed: Removed) -> Document:
+    """What a removal came to."""
+    return {
+        "items": [
+            {"kind": item.kind, "id": item.id, "bytes": item.bytes} for item in removed.items
+        ],
+        "bytes": removed.bytes,
+    }
+
+
+def usage(usage: Usage) -> Document:
+    """What occupies the disk, in bytes."""
+    return {
+        "total": usage.total,
+        "derived": usage.derived,
+        "reclaimable": usage.reclaimable,
+        "images": [
+            {
+                "id": each.id,
+                "references": list(each.references),
+                "exclusive": each.exclusive,
+                "shared": each.shared,
+            }
+            for each in usage.images
+        ],
+        "layers": [
+            {"id": each.id, "bytes": each.bytes, "images": list(each.images)}
+            for each in usage.layers
+        ],
+        "scratches": [
+            {"id": each.id, "name": each.name, "bytes": each.bytes} for each in usage.scratches
+        ],
+    }
