@@ -99,7 +99,8 @@ def main() -> int:
     if arguments.forget:
         shutil.rmtree(session.work / "corpus", ignore_errors=True)
     report.write(arguments.json)
-    report.print(Console())
+    # In a file nobody wants the table folded to 80 columns.
+    report.print(Console(width=None if sys.stdout.isatty() else 160))
     print(f"written to {arguments.json}")
     return 1 if failed or (arguments.check and report.missed) else 0
 

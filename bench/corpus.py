@@ -179,7 +179,7 @@ def _build(place: Path, shape: Shape) -> None:
     blobs = place / "app" / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     chance = random.Random(shape.seed)
-    content = Content(chance)
+    content = Content(chance, min(_POOL_SIZE, max(2 * _PAGE, shape.bytes)))
     base = _LayerFile(blobs / "base")
     entries = shape.entries - shape.child_entries
     maker = _LayerMaker(base, content, chance)
@@ -202,12 +202,12 @@ def _build(place: Path, shape: Shape) -> None:
 class Content:
     """Bytes for files: pages of words from small vocabularies, of noise, and of zeros."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, pool_size: int) -> None:
         words = [chance.randbytes(chance.choice((2, 3, 4, 4, 5, 6, 8, 12))) for _ in range(20_000)]
         weights = list(itertools.accumulate(1 / (rank + 4) for rank in range(_VOCABULARY)))
         pages: list[bytes] = []
         size = 0
-        while size < _POOL_SIZE:
+        while size < pool_size:
             which = chance.random()
             if which < 0.19:
                 page = chance.randbytes(4096)

@@ -42,8 +42,9 @@ class Report:
         self.lines.append(line)
 
     def note(self, text: str) -> None:
-        """Something that could not be done, and why."""
-        self.notes.append(text)
+        """Something that could not be done, and why; said once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     @property
     def missed(self) -> list[Line]:

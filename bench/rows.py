@@ -9,6 +9,7 @@ from statistics import median
 
 from bench import corpus, measure
 from bench.corpus import FULL, Shape
+from bench.measure import BenchError
 from bench.report import Line, megabytes, seconds
 from bench.session import NotHereError, Session, remove
 
@@ -67,7 +68,7 @@ def load(session: Session) -> None:
             try:
                 with session.mounted(root, image, place / "mnt") as mounting:
                     took("load+mount", run.wall_s + mounting.wall_s)
-            except NotHereError as error:
+            except (NotHereError, BenchError) as error:
                 session.report.note(f"load plus first mount: {error}")
     _report_load(session, times)
 
@@ -193,7 +194,7 @@ def _peaks(session: Session, shape: Shape) -> dict[str, int]:
         try:
             with session.mounted(root, image, place / "mnt") as first:
                 peaks["first mount"] = first.peak_bytes
-        except NotHereError as error:
+        except (NotHereError, BenchError) as error:
             session.report.note(f"memory of first mount: {error}")
         return peaks
 
@@ -246,8 +247,8 @@ def removal(session: Session) -> None:
             try:
                 with session.mounted(root, image, place / "mnt"):
                     pass
-            except NotHereError:
-                pass
+            except (NotHereError, BenchError) as error:
+                session.report.note(f"removal, with a mount before: {error}")
             measure.settle()
             full = measure.free_bytes(place)
             run = session.ours(root, "rmi", image)
