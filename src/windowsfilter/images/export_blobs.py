@@ -1,7 +1,8 @@
-"""Blobs of layers for an export: packed by several threads, every byte checked on its way.
+"""Blobs of layers for an export: some are written as they are, the others packed by several threads.
 
-A layer whose content is no longer what its diffID says fails the export (StoreDamaged): it must
-not spread under a digest that hides the damage.
+A layer that is packed gets a new digest, which would hide damage; so its content is checked against
+its diffID on the way (StoreDamaged). Blobs written as they are keep the digest by which their
+readers check them.
 """
 
 from __future__ import annotations

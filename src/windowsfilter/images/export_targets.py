@@ -19,9 +19,11 @@ from typing import BinaryIO, Protocol
 
 from windowsfilter.digests import Digest
 from windowsfilter.errors import AlreadyExists, HostError, UsageError, WindowsFilterError
-from windowsfilter.images.export_blobs import CheckedStream, LayerBlob, Progress
+from windowsfilter.images.export_blobs import LayerBlob, Progress
+from windowsfilter.images.output_files import OutputFile, new_file
 from windowsfilter.images.source_documents import blob_name
-from windowsfilter.wire.tar import TYPE_DIRECTORY, Member, TarWriter
+from windowsfilter.wire.tar import BLOCK, TYPE_DIRECTORY, Member
+from windowsfilter.wire.tar.writer import build_header
 
 _FOLDERS = ("blobs", "blobs/sha256")
 
@@ -48,22 +50,21 @@ class Target(Protocol):
 class _TarTarget:
     """Members in the order in which they come."""
 
-    def __init__(self, stream: BinaryIO, scratch: Path) -> None:
+    def __init__(self, out: OutputFile, scratch: Path) -> None:
         self.scratch = scratch
-        self._writer = TarWriter(stream)
+        self._out = out
         self._names: set[str] = set()
         for folder in _FOLDERS:
             name = folder.encode() + b"/"
-            self._writer.add(Member(name=name, typeflag=TYPE_DIRECTORY, mode=0o755, pax=False), b"")
+            self._header(Member(name=name, typeflag=TYPE_DIRECTORY, mode=0o755, pax=False))
 
     def add_layer(self, blob: LayerBlob, progress: Progress | None) -> None:
         name = blob_name(blob.digest)
         if name not in self._names:
             self._names.add(name)
-            member = Member(name=name.encode(), mode=0o644, size=blob.size, pax=False)
-            with blob.open() as stream:
-                told = progress if blob.packed is None else None  # told already while packing
-                self._writer.add(member, CheckedStream(stream, blob.digest, blob.size, told))
+            self._header(Member(name=name.encode(), mode=0o644, size=blob.size, pax=False))
+            _copy(blob, self._out, progress)
+            self._out.write(bytes(-blob.size % BLOCK))
         if blob.packed is not None:
             blob.packed.unlink()
 
@@ -73,11 +74,15 @@ class _TarTarget:
     def add_file(self, name: str, data: bytes) -> None:
         if name not in self._names:
             self._names.add(name)
-            member = Member(name=name.encode(), mode=0o644, size=len(data), pax=False)
-            self._writer.add(member, data)
+            self._header(Member(name=name.encode(), mode=0o644, size=len(data), pax=False))
+            self._out.write(data + bytes(-len(data) % BLOCK))
 
     def close(self) -> None:
-        self._writer.close()
+        self._out.write(bytes(2 * BLOCK))
+        self._out.flush()
+
+    def _header(self, member: Member) -> None:
+        self._out.write(build_header(member))
 
 
 class _DirectoryTarget:
@@ -99,9 +104,8 @@ class _DirectoryTarget:
                 os.fsync(packed.fileno())
             blob.packed.rename(path)
         else:
-            with blob.open() as stream, _flushed(path) as out:
-                for chunk in CheckedStream(stream, blob.digest, blob.size, progress):
-                    out.write(chunk)
+            with new_file(path) as out:
+                _copy(blob, out, progress)
 
     def add_blob(self, data: bytes) -> None:
         self.add_file(blob_name(Digest.of(data)), data)
@@ -109,7 +113,7 @@ class _DirectoryTarget:
     def add_file(self, name: str, data: bytes) -> None:
         path = self._root / name
         if not path.exists():
-            with _flushed(path) as out:
+            with new_file(path) as out:
                 out.write(data)
 
     def close(self) -> None:
@@ -123,7 +127,7 @@ def tar_target(target: str | os.PathLike[str] | BinaryIO) -> Iterator[Target]:
     """Write a tar to a path (replaced at the end) or to a stream (which stays open)."""
     if not isinstance(target, str | os.PathLike):
         with _host_errors("stream"), tempfile.TemporaryDirectory() as scratch:
-            yield from _tar(target, Path(scratch))
+            yield from _tar(OutputFile(target), Path(scratch))
         return
     path = Path(os.path.realpath(target))
     mode = _mode(path)
@@ -131,14 +135,14 @@ def tar_target(target: str | os.PathLike[str] | BinaryIO) -> Iterator[Target]:
         raise UsageError(f"write {target}: it is a directory")
     if mode is not None and not stat.S_ISREG(mode):
         with _host_errors(path), tempfile.TemporaryDirectory() as scratch:
-            with open(path, "wb") as stream:
-                yield from _tar(stream, Path(scratch))
+            with open(path, "wb", buffering=0) as stream:
+                yield from _tar(OutputFile(stream), Path(scratch))
         return
     _require_parent(path)
     with _host_errors(path), _beside(path) as work:
         content = work / "content"
-        with _flushed(content) as stream:
-            yield from _tar(stream, work)
+        with new_file(content) as out:
+            yield from _tar(out, work)
         os.replace(content, path)
         _sync_folder(path.parent)
 
@@ -163,11 +167,16 @@ def directory_target(target: str | os.PathLike[str]) -> Iterator[Target]:
         _sync_folder(path.parent)
 
 
-def _tar(stream: BinaryIO, scratch: Path) -> Iterator[Target]:
-    writer = _TarTarget(stream, scratch)
+def _tar(out: OutputFile, scratch: Path) -> Iterator[Target]:
+    writer = _TarTarget(out, scratch)
     yield writer
     writer.close()
-    stream.flush()
+
+
+def _copy(blob: LayerBlob, out: OutputFile, progress: Progress | None) -> None:
+    told = progress if blob.packed is None else None  # packing has told already
+    with blob.open() as stream:
+        out.copy(stream, blob.size, blob.digest, told)
 
 
 def _mode(path: Path) -> int | None:
@@ -192,16 +201,6 @@ def _beside(path: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-@contextmanager
-def _flushed(path: Path) -> Iterator[BinaryIO]:
-    """A new file, on the disk when the block is left without an error."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _sync_folder(path: Path) -> None:

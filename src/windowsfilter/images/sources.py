@@ -28,6 +28,7 @@ from windowsfilter.errors import (
 )
 from windowsfilter.images import docker_archive, folder_layout, oci_layout
 from windowsfilter.images.bundles import Bundle, DirectoryBundle, TarBundle
+from windowsfilter.images.output_files import write_all
 from windowsfilter.images.platforms import Platform
 from windowsfilter.images.source_documents import SourceDocuments
 from windowsfilter.images.source_images import SourceImage
@@ -203,13 +204,27 @@ def _seekable(
                 return stream
     except OSError as error:
         raise HostError(error.errno, error.strerror) from error
-    spool = held.enter_context(tempfile.TemporaryFile(dir=spool_dir))
-    for piece in decompress(_chunks(stream), max_ratio=max_ratio):
-        try:
-            spool.write(piece)
-        except OSError as error:
-            raise HostError(error.errno, f"write temporary file: {error.strerror}") from error
-    spool.seek(0)
+    return _spool(stream, spool_dir, max_ratio, held)
+
+
+def _spool(
+    stream: BinaryIO,
+    spool_dir: str | os.PathLike[str] | None,
+    max_ratio: float | None,
+    held: ExitStack,
+) -> BinaryIO:
+    """The unpacked content of `stream` in a temporary file without a name."""
+    try:
+        # Without a buffer: on a full disk it would fail a second time when it is closed.
+        spool = tempfile.TemporaryFile(dir=spool_dir, buffering=0)
+        held.enter_context(spool)
+        for piece in decompress(_chunks(stream), max_ratio=max_ratio):
+            write_all(spool, piece)
+        spool.seek(0)
+    except OSError as error:
+        if isinstance(error, HostError):
+            raise
+        raise HostError(error.errno, f"write temporary file: {error.strerror}") from error
     return spool
 
 

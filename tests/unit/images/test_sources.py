@@ -68,6 +68,26 @@ def test_streams_that_cannot_seek(tmp_path: Path, how: Compression) -> None:
     assert not stream.closed
 
 
+def test_names_with_a_dot_in_front_as_tar_writes_them(tmp_path: Path) -> None:
+    members = {f"./{name}": data for name, data in docker_members().items()}
+    (tmp_path / "dotted.tar").write_bytes(archive(members))
+    with open_source(tmp_path / "dotted.tar") as source:
+        assert contents(source.images[0]) == list(LAYERS)
+
+
+def test_a_full_disk_while_spooling_is_the_machines_fault(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="this machine cannot limit files")
+    stream = Pipe(archive({**docker_members(), "more": bytes(1 << 20)}))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(HostError, match="write temporary file: File too large"):
+            open_source(stream, spool_dir=tmp_path)  # type: ignore[arg-type]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_streams_that_seek_stay_open_and_start_where_they_are(tmp_path: Path) -> None:
     stream = io.BytesIO(b"before" + archive(docker_members()))
     stream.seek(6)
