@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,19 @@ from tests.support.open_store import (
 )
 from windowsfilter.digests import DiffID, Digest
 from windowsfilter.layers.manifest import LayerManifest, LayerState
+from windowsfilter.store import reserve
 from windowsfilter.store.catalog import LabelKind
 from windowsfilter.store.holds import HoldKind
 from windowsfilter.store.images import ImageRecord
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder in memory if there is one: killing a process asks nothing of the disk."""
+    monkeypatch.setattr(reserve, "PLENTY_BYTES", 1 << 62)  # no megabytes in reserve to copy
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 def check(store: OpenStore) -> None:
@@ -161,12 +172,12 @@ SCENARIOS: list[tuple[Callable[[OpenStore], None], Callable[[OpenStore], None]]]
     ids=[f"{prepare.__name__[8:]}-{work.__name__[3:]}" for prepare, work in SCENARIOS],
 )
 def test_a_killed_process_leaves_the_old_state_or_the_new_one(
-    tmp_path: Path,
+    memory: Path,
     prepare: Callable[[OpenStore], None],
     work: Callable[[OpenStore], None],
     record_property: Callable[[str, object], None],
 ) -> None:
-    origin, root = tmp_path / "origin", tmp_path / "store"
+    origin, root = memory / "origin", memory / "store"
     with OpenStore(origin) as store:
         prepare(store)
         kept = store.catalog.tags().get("kept")
@@ -231,8 +242,8 @@ def expect(store: OpenStore, said: bytes, kept: Digest | None) -> None:
         store.holds.cleanup(lasting=True)
 
 
-def test_the_making_of_a_store_can_be_interrupted_anywhere(tmp_path: Path) -> None:
-    root = tmp_path / "store"
+def test_the_making_of_a_store_can_be_interrupted_anywhere(memory: Path) -> None:
+    root = memory / "store"
 
     def child() -> None:
         with OpenStore(root) as store:
@@ -249,9 +260,9 @@ def test_the_making_of_a_store_can_be_interrupted_anywhere(tmp_path: Path) -> No
 
 
 def test_labels_survive_every_interruption_of_a_rebuild_that_could_save_them(
-    tmp_path: Path,
+    memory: Path,
 ) -> None:
-    origin, root = tmp_path / "origin", tmp_path / "store"
+    origin, root = memory / "origin", memory / "store"
     with OpenStore(origin) as store:
         prepare_images(store)
         store.catalog.set_labels(LabelKind.LAYER, "open", {"user": "label"})

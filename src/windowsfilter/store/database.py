@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from windowsfilter.store import schema
 BUSY_TIMEOUT_S = 60.0
 # Checking all costs a few ms per MB; catalogs larger than some thousand layers are left to fsck.
 SMALL_BYTES = 2 << 20
+
+_SHARED_MEMORY_BYTES = 32 << 10  # what SQLite's smallest `-shm` file needs
 
 Row = tuple[Any, ...]
 Value = str | int | bytes | None
@@ -177,8 +179,12 @@ def _connect(path: Path) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -200,5 +206,16 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _ERRNO:
-            raise HostError(_ERRNO[code], f"{path}: {error}") from error
+            number = errno.ENOSPC if _is_full(path) else _ERRNO[code]
+            raise HostError(number, f"{path}: {error}, {os.strerror(number)}") from error
         raise CatalogUnusable(f"{path}: {error}") from error
+
+
+def _is_full(path: Path) -> bool:
+    """SQLite calls a full disk an I/O error when it only wanted room for its shared memory."""
+    if not hasattr(os, "statvfs"):
+        return False
+    with suppress(OSError):
+        info = os.statvfs(path.parent)
+        return info.f_bavail * info.f_frsize < _SHARED_MEMORY_BYTES
+    return False

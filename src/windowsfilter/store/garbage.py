@@ -24,6 +24,7 @@ from windowsfilter.store.holds import ANY, HoldKind, Holds
 from windowsfilter.store.images import ImageRecord
 from windowsfilter.store.layout import Layout
 from windowsfilter.store.locks import Locks, LockTimeout
+from windowsfilter.store.reserve import Reserve
 from windowsfilter.store.staging import Staging
 
 # Whoever uses a layer for longer than this has a hold on it, and the layer stays.
@@ -67,6 +68,7 @@ class Garbage:
         self._staging = staging
         self._catalog = catalog
         self._holds = holds
+        self._reserve = Reserve(layout.root)
 
     # On request
 
@@ -82,6 +84,7 @@ class Garbage:
 
         Raises LayerNotFound, or LayerInUse naming the users.
         """
+        self._reserve.spend()
         removed = Removed()
         trash: list[Path] = []
         with self._locks.held(f"layer:{layer_id}"), durable.host_errors(f"remove {layer_id}"):
@@ -107,6 +110,7 @@ class Garbage:
         or layer outside the image, or the image itself is held; with `force` they are kept.
         With `untagged_only` nothing happens if the image has a tag by now.
         """
+        self._reserve.spend()
         removed = Removed()
         trash: list[Path] = []
         with (
@@ -188,6 +192,7 @@ class Garbage:
 
     def prune(self, *, untagged_images: bool = False) -> Removed:
         """Remove what nothing needs; what is used meanwhile stays. Returns what went."""
+        self._reserve.spend()
         removed = Removed()
         if untagged_images:
             for image in self._untagged():
@@ -207,6 +212,7 @@ class Garbage:
 
     def collect(self, layer_ids: Iterable[str]) -> Removed:
         """Remove those of these layers that nothing needs, parents only after their children."""
+        self._reserve.spend()
         removed = Removed()
         trash: list[Path] = []
         self._collect(layer_ids, removed, trash)

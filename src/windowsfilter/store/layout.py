@@ -25,7 +25,7 @@ FORMAT = 1
 
 _FOLDERS = ("blobs", "layers", "images", "chains", "holds", "tmp")
 # What an interrupted first open may have made, and what mkfs puts into a fresh file system.
-_HARMLESS = {*_FOLDERS, "lock", "locks", "lost+found"}
+_HARMLESS = {*_FOLDERS, "lock", "locks", "reserve", "lost+found"}
 
 # format -> what turns a store of that format into one of the next. Runs under the exclusive
 # `store` lock; must be repeatable, since a crash repeats it.

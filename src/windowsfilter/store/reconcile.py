@@ -26,6 +26,7 @@ from windowsfilter.store.holds import Holds
 from windowsfilter.store.images import ImageRecord
 from windowsfilter.store.layout import Layout
 from windowsfilter.store.locks import Lock, Locks, LockTimeout
+from windowsfilter.store.reserve import Reserve
 from windowsfilter.store.staging import Staging
 from windowsfilter.store.writing import MANIFEST_FILE, stamp_of
 
@@ -55,6 +56,8 @@ def open_catalog(
     Raises HostError if the catalog has to be replaced while another process uses it.
     """
     result = Reconciled()
+    reserve = Reserve(layout.root)
+    reserve.spend()
     while True:
         lock = locks.acquire("catalog", shared=True)
         try:
@@ -72,6 +75,7 @@ def open_catalog(
             catalog.close()
             lock.release()
             raise
+        reserve.keep()
         return catalog, lock, result
 
 

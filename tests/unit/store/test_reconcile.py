@@ -117,7 +117,8 @@ def test_without_its_catalog_everything_but_user_labels_is_back(
         assert store.reconciled.changed == 0
         assert contents(store) == before
     assert sorted(path.name for path in root.iterdir()) == [
-        "blobs", "catalog.db", "chains", "holds", "images", "layers", "lock", "store.json", "tmp",
+        "blobs", "catalog.db", "chains", "holds", "images", "layers", "lock", "reserve",
+        "store.json", "tmp",
     ]  # fmt: skip
     assert not list((root / "tmp").iterdir())
 
