@@ -20,13 +20,19 @@ from windowsfilter.engines.portable import erofs_layout as layout
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs.names import fold
 
-_WINDOW_BITS = 16
+# Reads are scattered: larger windows would mostly copy what nobody asks for.
+_WINDOW_BITS = 13
 _WINDOW = 1 << _WINDOW_BITS
-_MAX_WINDOWS = 64
-_MAX_FOLDED = 256
+_MAX_WINDOWS = 2048
+_MAX_FOLDED = 100_000  # names kept, of all directories together
 _MAX_LINK = 4096
 _MAX_DEPTH = 4096
 _EXTENDED = 1
+_WHITEOUT = int(layout.FileType.CHARACTER)
+_DIRECTORY_FORMATS = (
+    layout.inode_format(layout.Layout.PLAIN),
+    layout.inode_format(layout.Layout.INLINE),
+)
 
 
 class DirectoryEntry(NamedTuple):
@@ -36,6 +42,20 @@ class DirectoryEntry(NamedTuple):
     nid: int
     type: int
     """layout.FileType"""
+
+
+_Entry = tuple[bytes, int, int]
+"""A DirectoryEntry before anybody asked for it."""
+
+
+class _Directory(NamedTuple):
+    """Where a directory's blocks are: `blocks` from block `u` on, the rest at byte `tail_at`."""
+
+    at: int
+    size: int
+    u: int
+    blocks: int
+    tail_at: int
 
 
 class Extent(NamedTuple):
@@ -83,7 +103,8 @@ class ErofsImage:
         """Raises FormatError for anything but an image of ours, OSError as `open` does."""
         self.path = path
         self._windows: OrderedDict[int, bytes] = OrderedDict()
-        self._folded: OrderedDict[int, dict[bytes, DirectoryEntry]] = OrderedDict()
+        self._folded: dict[int, dict[bytes, _Entry]] = {}
+        self._folded_count = 0
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._size = os.fstat(self._descriptor).st_size
@@ -132,42 +153,40 @@ class ErofsImage:
 
     def listdir(self, nid: int) -> list[DirectoryEntry]:
         """A directory's entries without `.` and `..`, sorted by the bytes of their names."""
-        inode = self._directory(nid)
-        found: list[DirectoryEntry] = []
-        for number in range(layout.blocks_of(inode.size)):
-            found += self._entries(self._block(inode, number), inode)
-        return [entry for entry in found if entry.name not in (b".", b"..")]
+        return [DirectoryEntry(*entry) for entry in self._all(nid) if entry[0] not in (b".", b"..")]
 
     def lookup(self, nid: int, name: bytes) -> DirectoryEntry | None:
         """The entry of exactly this name, by binary search over the directory's blocks."""
-        inode = self._directory(nid)
-        low, high = 0, layout.blocks_of(inode.size)
+        place = self._directory(nid)
+        low, high = 0, layout.blocks_of(place.size)
         while high - low > 1:
             middle = (low + high) // 2
-            if next(self._entries(self._block(inode, middle), inode)).name <= name:
+            if self._entries(place, middle)[0][0] <= name:
                 low = middle
             else:
                 high = middle
         if low < high:
-            for entry in self._entries(self._block(inode, low), inode):
-                if entry.name == name:
-                    return entry
+            for entry in self._entries(place, low):
+                if entry[0] == name:
+                    return DirectoryEntry(*entry)
         return None
 
     def lookup_folded(self, nid: int, key: bytes) -> DirectoryEntry | None:
         """The entry whose folded name is `key`; the directory's names are kept for the next."""
         names = self._folded.get(nid)
         if names is None:
-            names = {}
-            for entry in self.listdir(nid):
-                key_of = fold(entry.name)
+            if self._folded_count > _MAX_FOLDED:
+                self._folded.clear()
+                self._folded_count = 0
+            names = self._folded[nid] = {}
+            for entry in self._all(nid):
+                folded = fold(entry[0])
                 # Deleted and made again in another spelling: the new name, not the whiteout.
-                if entry.type != layout.FileType.CHARACTER or key_of not in names:
-                    names[key_of] = entry
-            self._folded[nid] = names
-            if len(self._folded) > _MAX_FOLDED:
-                self._folded.popitem(last=False)
-        return names.get(key)
+                if entry[2] != _WHITEOUT or folded not in names:
+                    names[folded] = entry
+            self._folded_count += len(names)
+        found = None if key in (b".", b"..") else names.get(key)
+        return None if found is None else DirectoryEntry(*found)
 
     def find(self, path: bytes) -> int | None:
         """The inode number at a `/`-separated path, exact spelling, links not followed."""
@@ -232,6 +251,13 @@ class ErofsImage:
             at = (end + 3) & ~3
         return found
 
+    def xattrs_end(self, nid: int, size: int) -> bytes:
+        """The last `size` bytes of an inode's own attributes, or as many as there are."""
+        at = self._base + (nid << layout.SLOT_BITS) + layout.INODE.size
+        count = int.from_bytes(self._read(at - layout.INODE.size + 2, 2), "little")
+        body = layout.xattr_body_size(count)
+        return self._read(at + max(body - size, 0), min(size, body))
+
     def extents(self, nid: int) -> list[Extent]:
         """Where a file's bytes are, in order."""
         inode = self.inode(nid)
@@ -263,35 +289,48 @@ class ErofsImage:
         table = self._read(self.super.device_table, self.super.devices * size)
         return [layout.Device.parse(table[at : at + size]) for at in range(0, len(table), size)]
 
-    def _directory(self, nid: int) -> Inode:
-        inode = self.inode(nid)
-        if not inode.is_directory or inode.layout is layout.Layout.CHUNKS:
-            raise FormatError(f"EROFS inode {nid} is no directory", offset=inode.xattrs_at)
-        if inode.size > self._size:
-            raise FormatError(f"EROFS directory of {inode.size} bytes", offset=inode.xattrs_at)
-        return inode
+    def _directory(self, nid: int) -> _Directory:
+        at = self._base + (nid << layout.SLOT_BITS)
+        form, count, mode, _, size, u, *_ = layout.INODE.unpack(self._read(at, layout.INODE.size))
+        if not stat.S_ISDIR(mode) or form not in _DIRECTORY_FORMATS or size > self._size:
+            raise FormatError(f"EROFS inode {nid} is no directory", offset=at)
+        tail_at = at + layout.INODE.size + layout.xattr_body_size(count)
+        if form == _DIRECTORY_FORMATS[0]:
+            return _Directory(at, size, u, layout.blocks_of(size), 0)
+        return _Directory(at, size, u, layout.blocks_of(size) - 1, tail_at)
 
-    def _block(self, inode: Inode, number: int) -> bytes:
-        """One block of a directory, the last one as short as it is."""
-        size = min(layout.BLOCK, inode.size - number * layout.BLOCK)
-        last = number == layout.blocks_of(inode.size) - 1
-        if last and inode.layout is layout.Layout.INLINE:
-            return self._read(inode.tail_at, size)
-        return self._read((inode.u + number) << layout.BLOCK_BITS, size)
+    def _all(self, nid: int) -> list[_Entry]:
+        place = self._directory(nid)
+        if place.size <= layout.BLOCK:
+            return self._entries(place, 0) if place.size else []
+        found = []
+        for number in range(layout.blocks_of(place.size)):
+            found += self._entries(place, number)
+        return found
 
-    def _entries(self, block: bytes, inode: Inode) -> Iterator[DirectoryEntry]:
+    def _entries(self, place: _Directory, number: int) -> list[_Entry]:
         """The entries of one block, at least one. Offsets of names rise from entry to entry."""
+        size = min(layout.BLOCK, place.size - number * layout.BLOCK)
+        if number < place.blocks:
+            block = self._read((place.u + number) << layout.BLOCK_BITS, size)
+        else:
+            block = self._read(place.tail_at, size)
         fixed = layout.DIRENT.size
-        first = layout.DIRENT.unpack_from(block)[1] if len(block) >= fixed else 0
-        if not first or first % fixed or first > len(block):
-            raise FormatError(f"EROFS directory {inode.nid}: no entries", offset=inode.xattrs_at)
+        first = int.from_bytes(block[8:10], "little")
+        if first < fixed or first % fixed or first > len(block):
+            raise FormatError("EROFS directory without entries", offset=place.at)
         fields = list(layout.DIRENT.iter_unpack(block[:first]))
-        ends = [field[1] for field in fields[1:]] + [len(block)]
+        ends = [field[1] for field in fields[1:]]
+        ends.append(len(block))
+        found = []
         for (nid, begin, kind, _), end in zip(fields, ends, strict=True):
-            if not first <= begin < end <= len(block):
-                raise FormatError(f"EROFS directory {inode.nid}: name", offset=inode.xattrs_at)
-            # Only the last name of a full block is followed by padding.
-            yield DirectoryEntry(block[begin:end].rstrip(b"\0"), nid, kind)
+            if begin >= end:
+                raise FormatError("EROFS directory with an empty name", offset=place.at)
+            found.append((block[begin:end], nid, kind))
+        if size == layout.BLOCK:  # only the last name of a full block is followed by padding
+            name, nid, kind = found[-1]
+            found[-1] = (name.rstrip(b"\0"), nid, kind)
+        return found
 
     def _xattr_name(self, prefix: int, suffix: bytes, at: int) -> bytes:
         try:

@@ -38,6 +38,19 @@ _MAX_SHARED_BYTES = 32 << 20
 _MAX_HEADS = 65536
 
 
+ENTRY_HEAD = struct.pack("<BBH", 13, _TRUSTED, ENTRY_VALUE.size) + ENTRY.removeprefix(_PREFIX)
+"""How `.entry` begins; nothing but `trusted.overlay.opaque` ever follows it in an inode."""
+ENTRY_SIZE = _ENTRY_INLINE.size
+
+
+def entry_of(end: bytes) -> tuple[int, int] | None:
+    """(layer, record number) if an inode's attributes end in `.entry`."""
+    if len(end) != ENTRY_SIZE or not end.startswith(ENTRY_HEAD):
+        return None
+    layer, number = ENTRY_VALUE.unpack_from(end, len(ENTRY_HEAD))
+    return layer, number
+
+
 class Profile(Enum):
     """What an image's inodes carry."""
 

@@ -12,7 +12,13 @@ from typing import NamedTuple
 
 from windowsfilter.engines.portable import erofs_layout as layout
 from windowsfilter.engines.portable.erofs_reader import DirectoryEntry, ErofsImage, Inode
-from windowsfilter.engines.portable.erofs_xattrs import ENTRY, ENTRY_VALUE, OPAQUE
+from windowsfilter.engines.portable.erofs_xattrs import (
+    ENTRY,
+    ENTRY_SIZE,
+    ENTRY_VALUE,
+    OPAQUE,
+    entry_of,
+)
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs.names import fold
 
@@ -77,11 +83,15 @@ class ImageStack:
 
     def ref(self, level: int, nid: int) -> tuple[int, int] | None:
         """(layer, record number) that an inode was made from; None for an implied directory."""
-        value = self.images[level].xattrs(nid).get(ENTRY)
+        image = self.images[level]
+        entry = entry_of(image.xattrs_end(nid, ENTRY_SIZE))
+        if entry is not None:
+            return entry
+        value = image.xattrs(nid).get(ENTRY)
         if value is None:
             return None
         if len(value) != ENTRY_VALUE.size:
-            raise FormatError(f"image {self.images[level].path}: entry attribute of inode {nid}")
+            raise FormatError(f"image {image.path}: entry attribute of inode {nid}")
         layer, number = ENTRY_VALUE.unpack(value)
         return layer, number
 
