@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from windowsfilter.engines.portable.importer import Limits
+    from windowsfilter.engines.portable.view import View
     from windowsfilter.store.image import Image
     from windowsfilter.store.layer import Layer
-    from windowsfilter.store.paths import LayerPath, Stat, View
+    from windowsfilter.store.paths import LayerPath, Stat
     from windowsfilter.store.scratch import Scratch
     from windowsfilter.store.store import Store
 
@@ -27,7 +28,7 @@ _HOMES = {
     "Scratch": "windowsfilter.store.scratch",
     "Stat": "windowsfilter.store.paths",
     "Store": "windowsfilter.store.store",
-    "View": "windowsfilter.store.paths",
+    "View": "windowsfilter.engines.portable.view",
 }
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from windowsfilter.engines.portable.blobs import BlobStore
+from windowsfilter.engines.portable.chains import ChainImages
+from windowsfilter.engines.portable.mount_engines import MountEngines
 from windowsfilter.errors import StoreDamaged
 from windowsfilter.store.chain import Chain
 from windowsfilter.store.garbage import Garbage
@@ -28,6 +33,8 @@ class Event:
     total: int | None
 
 
+RUNTIME = Path("/run/windowsfilter")
+
 Progress = Callable[[Event], None]
 
 
@@ -36,7 +43,7 @@ class Core:
 
     def __init__(self, root: Path, *, create: bool = True, mount_engine: str | None = None) -> None:
         """Open (or make) the store at `root` and tidy up what a crash may have left."""
-        self.mount_engine = mount_engine
+        self._mount_engine = mount_engine
         self.layout, self.locks = open_layout(root, create=create)
         self.staging = Staging(self.layout.tmp, self.locks)
         self.catalog, self._lock, self.reconciled = open_catalog(
@@ -70,6 +77,29 @@ class Core:
                     diff_ids.append(diff_id)
                 found = self._chains[key] = Chain(self.blobs, diff_ids, key)
             return found
+
+    @cached_property
+    def chain_images(self) -> ChainImages:
+        """The EROFS images of chains."""
+        return ChainImages(
+            self.layout.chains,
+            staging=self.staging.new,
+            lock=lambda key: self.locks.held(f"chain:{key}", timeout_s=None),
+        )
+
+    @cached_property
+    def mount_engines(self) -> MountEngines:
+        """The ways to show a chain on this machine."""
+        return MountEngines(self.chain_images, self.runtime_folder, forced=self._mount_engine)
+
+    @property
+    def runtime_folder(self) -> Path:
+        """Where mount points of this store's own are: gone after a reboot, like its mounts."""
+        if os.geteuid() == 0:
+            return RUNTIME / self.layout.uuid
+        own = Path(f"/run/user/{os.geteuid()}")
+        above = own if own.is_dir() else Path(tempfile.gettempdir())
+        return above / f"windowsfilter-{self.layout.uuid}"
 
     def forget_chains(self) -> None:
         """Close cached chains, so that no descriptor keeps a removed blob's space."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from windowsfilter.digests import Digest
 from windowsfilter.engines.portable.tree import Problem
+from windowsfilter.engines.portable.view import View
 from windowsfilter.images import documents
+from windowsfilter.store import mounts
 from windowsfilter.store.core import Core
 from windowsfilter.store.images import ImageRecord
 from windowsfilter.store.layer import Layer
-from windowsfilter.store.paths import LayerPath, View
+from windowsfilter.store.mounts import Mount
+from windowsfilter.store.paths import LayerPath
 
 
 class Image:
@@ -79,6 +85,39 @@ class Image:
     def layer_path(self, path: str = "") -> LayerPath:
         """A path from the root of the layers: `Files/...`, `Hives/...`."""
         return self.path(path, view=View.LAYER)
+
+    def mount(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        view: View | str = View.VOLUME,
+        allow_other: bool = False,
+    ) -> Mount:
+        """Show the image at an existing directory, read-only, until `Store.unmount`.
+
+        Only the caller's user sees the files unless `allow_other`. Raises HostError, with the
+        reasons, on machines where nothing can be mounted.
+        """
+        return mounts.mount_image(
+            self._core, self.record, Path(target), View(view), allow_other=allow_other
+        )
+
+    def mounted(self, *, view: View | str = View.VOLUME) -> AbstractContextManager[Path]:
+        """The image at a path of the system's choice, for the body of a `with` only."""
+        return mounts.image_mounted(self._core, self.record, View(view))
+
+    def run(
+        self,
+        command: Sequence[str],
+        target: str | os.PathLike[str],
+        *,
+        view: View | str = View.VOLUME,
+    ) -> int:
+        """Run a command that alone sees the image mounted at `target`; returns its exit code.
+
+        Needs no root: the mount lives in a user namespace of its own and ends with the command.
+        """
+        return mounts.run_with_image(self._core, self.record, command, Path(target), View(view))
 
     def __repr__(self) -> str:
         names = ", ".join(self.references) or "untagged"

@@ -9,10 +9,11 @@ from windowsfilter.digests import ChainID, DiffID
 from windowsfilter.engines.portable.changes import Change, layer_changes
 from windowsfilter.engines.portable.index import Kind, Record
 from windowsfilter.engines.portable.tree import Tree
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import UsageError
 from windowsfilter.layers.manifest import LayerManifest, LayerState
 from windowsfilter.store.core import Core
-from windowsfilter.store.paths import LayerPath, View
+from windowsfilter.store.paths import LayerPath
 
 
 class Layer:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from windowsfilter.engines.portable.index import Kind, Record
 from windowsfilter.engines.portable.links import parse_target
 from windowsfilter.engines.portable.tree import ROOT, Tree
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import EntryNotFound, FormatError, UsageError
 from windowsfilter.ntfs.names import fold
 from windowsfilter.store.chain import Chain
@@ -33,13 +34,6 @@ _DEVICE_PREFIX = re.compile(r"[\\/]{2}[?.][\\/]|\\\?\?\\")
 _MAX_LINKS = 40
 _VOLUME = b"Files"
 _DIRECTORY_ATTRIBUTE = 0x10
-
-
-class View(StrEnum):
-    """Which part of the layers is the root."""
-
-    VOLUME = "volume"
-    LAYER = "layer"
 
 
 class EntryType(StrEnum):

@@ -7,6 +7,7 @@ nor a mount; both leave the same marks and give the same layer. Paths are those 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,16 +18,18 @@ from windowsfilter.digests import Digest
 from windowsfilter.engines.portable import scratch_changes, scratch_export
 from windowsfilter.engines.portable.changes import Change
 from windowsfilter.engines.portable.scratch_edit import ScratchEditor, editing
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import AlreadyExists, LayerInUse, ScratchNotFound, UsageError
 from windowsfilter.layers.ids import is_id, random_id
 from windowsfilter.layers.manifest import LayerManifest, LayerState, Owner
-from windowsfilter.store import committing
+from windowsfilter.store import committing, mounts
 from windowsfilter.store.chain import Chain
 from windowsfilter.store.core import Core
 from windowsfilter.store.garbage import Removed
 from windowsfilter.store.holds import HoldKind
 from windowsfilter.store.image import Image
-from windowsfilter.store.paths import View, parse_text
+from windowsfilter.store.mounts import Mount
+from windowsfilter.store.paths import parse_text
 
 
 class Scratch:
@@ -106,6 +109,29 @@ class Scratch:
     def _export(self, out: BinaryIO) -> None:
         scratch_export.export(self.chain.tree, self.upper, out)
 
+    # -- mounting -----------------------------------------------------------------------------
+
+    def mount(self, target: str | os.PathLike[str], *, view: View | str = View.VOLUME) -> Mount:
+        """Show it at an existing directory, writable, until `unmount`. Needs root.
+
+        Raises UsageError if it is mounted already, HostError where overlayfs cannot be used.
+        """
+        manifest = self._core.catalog.layer(self.id)
+        return mounts.mount_scratch(self._core, manifest, Path(target), View(view))
+
+    def unmount(self, *, lazy: bool = False) -> None:
+        """Take its mount away. Raises UsageError if it is not mounted, HostError if it is busy."""
+        found = self.mounts
+        if not found:
+            raise UsageError(f"unmount scratch {self.name}: it is not mounted")
+        for mount in found:
+            mounts.unmount(self._core, mount.path, lazy=lazy)
+
+    @property
+    def mounts(self) -> list[Mount]:
+        """Where it is mounted: one place or none."""
+        return mounts.mounts_of(self._core, self.id)
+
     # -- changing it without a mount ----------------------------------------------------------
 
     def exists(self, path: str, *, view: View = View.VOLUME) -> bool:
@@ -168,15 +194,14 @@ class Scratch:
     @contextmanager
     def _editing(self, *, change: bool = False) -> Iterator[ScratchEditor]:
         with self._locked(), self._held("edit"):
-            mounted = self._mounts()
+            mounted = self.mounts
             if change and mounted:
-                raise LayerInUse(f"change scratch {self.name}: it is {', '.join(mounted)}")
+                raise LayerInUse(
+                    f"change scratch {self.name}: it is mounted at {mounted[0].path}; "
+                    "change it there, or unmount it first"
+                )
             with editing(self.chain.tree, self.upper) as editor:
                 yield editor
-
-    def _mounts(self) -> list[str]:
-        holds = self._core.holds.live(HoldKind.LAYER, self.id)
-        return [hold.describe() for hold in holds if hold.path]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

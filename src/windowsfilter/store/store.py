@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from windowsfilter.digests import Digest
 from windowsfilter.engines.portable.importer import DEFAULT_LIMITS, Limits
@@ -14,11 +15,14 @@ from windowsfilter.images import references
 from windowsfilter.images.platforms import Platform
 from windowsfilter.images.sources import open_source
 from windowsfilter.layers.manifest import LayerState
+from windowsfilter.store import mounts
 from windowsfilter.store.core import Core, Progress
 from windowsfilter.store.garbage import Removed
 from windowsfilter.store.image import Image
 from windowsfilter.store.layer import Layer
+from windowsfilter.store.layout import FORMAT
 from windowsfilter.store.loading import LoadOptions, load_image
+from windowsfilter.store.mounts import Mount
 from windowsfilter.store.saving import save_images
 from windowsfilter.store.scratch import Scratch, create_scratch, find_scratch, remove_scratch
 from windowsfilter.store.usage import Usage, measure
@@ -166,6 +170,7 @@ class Store:
         if not by_tag and len(tags) > 1 and not force:
             raise UsageError(f"remove image {name}: it has the tags {', '.join(tags)}; use force")
         self.core.forget_chains()
+        mounts.forget_vanished(self.core)
         return self.core.garbage.remove_image(image_id, force=force)
 
     def save(
@@ -250,6 +255,17 @@ class Store:
         """Remove a scratch and what was written into it. Raises LayerInUse while it is mounted."""
         return remove_scratch(self.core, name)
 
+    # -- mounts -------------------------------------------------------------------------------
+
+    def mounts(self) -> list[Mount]:
+        """Everything that is mounted from this store."""
+        mounts.forget_vanished(self.core)
+        return mounts.list_mounts(self.core)
+
+    def unmount(self, target: str | os.PathLike[str], *, lazy: bool = False) -> None:
+        """Take a mount away; `lazy` leaves it to those who use it. Raises UsageError for others'."""
+        mounts.unmount(self.core, Path(target), lazy=lazy)
+
     # -- the whole ----------------------------------------------------------------------------
 
     def prune(self, *, dry_run: bool = False, untagged: bool = False) -> Removed:
@@ -258,10 +274,32 @@ class Store:
         With `untagged` also images without a tag. `dry_run` only says what would go.
         """
         self.core.forget_chains()
+        mounts.forget_vanished(self.core)
         garbage = self.core.garbage
         if dry_run:
             return garbage.plan(untagged_images=untagged)
         return garbage.prune(untagged_images=untagged)
+
+    def info(self) -> dict[str, Any]:
+        """What this store and this machine are: root, format, mount engines, counts."""
+        core = self.core
+        engines = core.mount_engines.available
+        return {
+            "version": version("windowsfilter"),
+            "root": str(self.root),
+            "uuid": core.layout.uuid,
+            "format": FORMAT,
+            "mount": {
+                "chosen": core.mount_engines.chosen.name,
+                "available": [name for name, reason in engines.items() if reason is None],
+                "unavailable": {name: reason for name, reason in engines.items() if reason},
+            },
+            "images": len(core.catalog.images()),
+            "layers": len([item for item in core.catalog.layers() if item.diff_id]),
+            "scratches": len(core.catalog.layers(LayerState.SCRATCH)),
+            "mounts": len(self.mounts()),
+            "problems": core.reconciled.problems,
+        }
 
     def usage(self) -> Usage:
         """What occupies the disk."""

@@ -20,8 +20,9 @@ from windowsfilter.engines.portable import fuse_mount, kernel, mounting
 from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.chains import ChainImage, ChainImages
 from windowsfilter.engines.portable.kernel import KernelError
-from windowsfilter.engines.portable.mounting import Access, KernelMounts, Upper, View
+from windowsfilter.engines.portable.mounting import Access, KernelMounts, Upper
 from windowsfilter.engines.portable.tree import Tree
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import HostError, UsageError
 
 API = "api"

@@ -24,6 +24,7 @@ from windowsfilter.engines.portable import kernel
 from windowsfilter.engines.portable.chains import ChainImage, ImageFile
 from windowsfilter.engines.portable.erofs_writer import write_empty_image
 from windowsfilter.engines.portable.kernel import FilesystemContext, KernelError, MountAttribute
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import HostError, UsageError
 
 VOLUME_ROOT = b"Files"
@@ -34,15 +35,6 @@ _MAX_LOWERS = 500  # overlayfs's own limit
 # What a scratch needs of overlayfs: whole directories can be renamed, and the upper directory alone
 # has all that was changed (metacopy and index would leave part of it below).
 _SCRATCH_OPTIONS = {"redirect_dir": "on", "metacopy": "off", "index": "off"}
-
-
-class View(Enum):
-    """What a mount shows of a chain."""
-
-    VOLUME = "volume"
-    """What the container sees as `C:\\`: the tar's `Files`."""
-    LAYER = "layer"
-    """Everything in the tar: `Files`, `Hives`, `UtilityVM`."""
 
 
 class Access(Enum):

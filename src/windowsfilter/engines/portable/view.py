@@ -1,0 +1,14 @@
+"""Which part of the layers a path or a mount starts at."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class View(StrEnum):
+    """What is shown as the root."""
+
+    VOLUME = "volume"
+    """What a container sees as `C:\\`: the tar's `Files`."""
+    LAYER = "layer"
+    """Everything in the tar: `Files`, `Hives`, `UtilityVM`."""
