@@ -9,6 +9,6 @@ from __future__ import annotations
 
 def main() -> int:
     """The entry point: runs the command of this process and returns its exit code."""
-    from windowsfilter.cli.program import run
+    from windowsfilter.cli import program
 
-    return run()
+    return program.main()

@@ -30,7 +30,7 @@ def images(settings: Settings) -> None:
 @image_argument
 @pass_settings
 def inspect(settings: Settings, image: str) -> None:
-    """Show an image: tags, platform, config, layers, and entries that cannot be shown.
+    """Show an image: tags, platform, config, layers, and problems.
 
     With --json also the whole config and the manifest it came with.
     """

@@ -68,14 +68,20 @@ def program() -> None:
     """
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments (those of the process if None); its exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    settings = Settings()
+def main() -> int:
+    """Run the command of this process; its exit code."""
     _end_by_exception(signal.SIGTERM)
     _end_by_exception(getattr(signal, "SIGHUP", None))
+    return run(sys.argv[1:])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command with these arguments; its exit code."""
+    settings = Settings()
+    arguments = list(arguments)
     try:
-        code = _run(arguments, settings)
+        with settings.closing:
+            code = _run(arguments, settings)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader had enough (`windowsfilter ls ... | head`): that is no error worth a word.
@@ -148,7 +154,7 @@ def _fail(error: Exception, settings: Settings, arguments: Sequence[str]) -> int
 def _described(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an error."""
     if isinstance(error, click.ClickException):
-        message = error.format_message()
+        message = error.format_message().rstrip(".")
         context = getattr(error, "ctx", None)
         if isinstance(context, click.Context):
             message += f" (see {context.command_path} --help)"
@@ -184,11 +190,8 @@ def _end_by_exception(number: int | None) -> None:
     def leave(number: int, _: FrameType | None) -> Any:
         raise SystemExit(128 + number)
 
-    try:
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, leave)
-    except ValueError:
-        pass  # not the main thread: a program that runs the command inside itself
+    if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        signal.signal(number, leave)
 
 
 def _forget_stdout() -> None:

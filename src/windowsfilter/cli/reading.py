@@ -83,9 +83,9 @@ def stat(settings: Settings, image: str, path: str, follow: bool, view: str | No
 @view_option
 @pass_settings
 def cat(settings: Settings, image: str, paths: tuple[str, ...], view: str | None) -> None:
-    """Write the content of files to standard output, byte for byte.
+    """Write the content of files to standard output.
 
-    `file.txt:stream` is an alternate data stream. Nothing is written unless all PATHs can be read.
+    Byte for byte. `file.txt:stream` is an alternate data stream. Nothing is written unless all PATHs can be read.
     """
     with settings.store() as store:
         files = [find_path(store, image, path, view).open() for path in paths]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ class Settings:
     root: Path | None = None
     mount_engine: str | None = None
     out: Output = field(default_factory=Output)
+    closing: ExitStack = field(default_factory=ExitStack)
+    """What ends with the run."""
 
     def store(self, *, create: bool = False) -> Store:
         """Open the store. Close it: a context manager.
@@ -33,18 +36,15 @@ class Settings:
         """
         from windowsfilter.store.store import Store
 
-        self._start_logging()
+        self.closing.enter_context(_logged(self.out.verbosity))
         root = self.root or default_root()
         return Store(root, create=create, mount_engine=self.mount_engine)
 
-    def _start_logging(self) -> None:
-        """Show what the library logs: warnings, with `-v` what it does, with `-vv` every step."""
-        import logging
 
-        levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
-        level = levels.get(self.out.verbosity, logging.DEBUG)
-        logging.basicConfig(format=f"{_NAME}: %(levelname)s: %(message)s", force=True)
-        logging.getLogger(_NAME).setLevel(level)
+def _logged(verbosity: int) -> AbstractContextManager[None]:
+    from windowsfilter.ui import log
+
+    return log.shown(_NAME, verbosity)
 
 
 def default_root() -> Path:

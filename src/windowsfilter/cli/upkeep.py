@@ -11,7 +11,10 @@ from windowsfilter.cli.settings import Settings
 @click.command(cls=Command)
 @pass_settings
 def info(settings: Settings) -> None:
-    """Show the store, and how this machine can mount: what, and why not otherwise."""
+    """Show the store and how this machine can mount.
+
+    Also why it cannot in other ways.
+    """
     from windowsfilter.ui import pages
 
     with settings.store(create=True) as store:
@@ -45,7 +48,10 @@ def du(settings: Settings, layers: bool) -> None:
 @click.option("-a", "--untagged", is_flag=True, help="Images without a tag too.")
 @pass_settings
 def prune(settings: Settings, dry_run: bool, untagged: bool) -> None:
-    """Remove what nothing needs: layers, blobs, EROFS images, leftovers of crashes."""
+    """Remove what nothing needs.
+
+    Layers, blobs, EROFS images, leftovers of crashes; with -a also images that have no tag.
+    """
     from windowsfilter.ui import documents, pages
 
     out = settings.out
