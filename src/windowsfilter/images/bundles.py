@@ -122,8 +122,6 @@ class DirectoryBundle:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            if isinstance(error, HostError):
-                raise
             if error.errno == errno.ELOOP:  # or became a link since it was looked at
                 raise FormatError(f"{name} leads through too many links") from error
             raise HostError(error.errno, f"open {name}: {error.strerror}") from error

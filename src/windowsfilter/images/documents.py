@@ -298,9 +298,9 @@ def _check_version(found: dict[str, Any], what: str) -> None:
 
 def _own_type(found: dict[str, Any], known: frozenset[str], default: str, what: str) -> str:
     own = found.get("media_type", "") or default
-    if own not in known:
+    if not isinstance(own, str) or own not in known:
         raise FormatError(f"{what} calls itself {own!r:.200}")
-    return str(own)
+    return own
 
 
 def _list(value: object, what: str) -> list[Any]:

@@ -8,6 +8,7 @@ times, no owners.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -209,6 +210,9 @@ def _sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # network file systems have no such thing
+            raise
     finally:
         os.close(descriptor)
 

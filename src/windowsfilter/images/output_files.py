@@ -100,6 +100,8 @@ def new_file(path: Path) -> Iterator[OutputFile]:
             yield OutputFile(stream, flusher=flusher)
         finally:
             flusher.stop()
+        if flusher.error is not None:
+            raise flusher.error
         os.fsync(descriptor)
 
 
@@ -119,6 +121,8 @@ class _Flusher:
         self._wake = threading.Event()
         self._over = False
         self._thread: threading.Thread | None = None
+        self.error: OSError | None = None
+        """What a flush failed with. The kernel tells it once only: a later fsync succeeds."""
 
     def written(self, size: int) -> None:
         self._unflushed += size
@@ -145,8 +149,9 @@ class _Flusher:
                 return
             try:
                 flush(self._descriptor)
-            except OSError:
-                return  # the fsync at the end reports what has not been reported
+            except OSError as error:
+                self.error = error
+                return
 
 
 def _descriptor(stream: BinaryIO) -> int:

@@ -114,6 +114,7 @@ def test_old_documents_that_do_not_say_what_a_blob_is_are_images() -> None:
         (manifest_value(schemaVersion="2"), "schemaVersion"),
         (manifest_value(mediaType="text/plain"), "calls itself 'text/plain'"),
         (manifest_value(mediaType=OCI + "index.v1+json"), "calls itself"),
+        (manifest_value(mediaType=["text/plain"]), "calls itself"),
         (manifest_value(manifests=[]), "is an index"),
         (manifest_value(config=...), "names no config"),
         (manifest_value(config=[]), "config is not a JSON object"),

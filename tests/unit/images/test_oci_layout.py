@@ -243,6 +243,28 @@ def test_manifests_listed_but_not_there_are_passed_over(layout: Layout, tmp_path
     assert f"manifest {absent['digest']} for windows/amd64" in source.passed_over[0]
 
 
+def test_nested_indexes_and_configs_that_are_missing_are_reported(
+    layout: Layout, tmp_path: Path
+) -> None:
+    absent = layout.index([layout.image([CHILD], OLDER)])
+    del layout.blobs[absent["digest"][7:]]
+    no_config = layout.image([CHILD], OLDER, listed=False)
+    del layout.blobs[digest_of(config_json([CHILD], OLDER))[7:]]
+    layout.add(layout.index([absent, no_config, layout.image()]), ref="win:1")
+    source = read(layout, tmp_path)
+    assert [image.platform.os_version for image in source.images] == [WINDOWS["os.version"]]
+    assert source.passed_over[0].startswith(f"index {absent['digest']} is missing")
+    assert source.passed_over[1].startswith("config sha256:")
+
+
+def test_a_chosen_image_without_its_config_is_refused(layout: Layout, tmp_path: Path) -> None:
+    layout.add(layout.image())
+    config = digest_of(config_json(LAYERS))
+    del layout.blobs[config[7:]]
+    with pytest.raises(FormatError, match=f"config {config} is missing"):
+        read(layout, tmp_path)
+
+
 def test_a_layout_without_any_image_is_refused_saying_why(layout: Layout, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="holds no image"):
         read(layout, tmp_path)

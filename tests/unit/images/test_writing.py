@@ -42,6 +42,7 @@ from windowsfilter.errors import (
     StoreDamaged,
     UsageError,
 )
+from windowsfilter.images import output_files
 from windowsfilter.images.exports import ExportImage, ExportLayer, StoredBlob
 from windowsfilter.images.sources import open_source
 from windowsfilter.images.writing import WrittenImage, write_docker_archive, write_oci_layout
@@ -455,13 +456,43 @@ def test_a_full_disk_leaves_nothing(write: Write, packing: Compression, tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_of_a_flush_beside_the_writing_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_files, "_FLUSH_BYTES", 1)
+
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken, raising=False)
+    with pytest.raises(HostError, match="Input/output error"):
+        write_oci_layout(tmp_path / "out", [image()])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("in_kernel", [True, False])
+def test_a_layer_file_that_has_shrunk_or_grown_fails_the_export(
+    in_kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_kernel:
+        monkeypatch.delattr(os, "copy_file_range")
+    path = tmp_path / "layer"
+    layer = dataclasses.replace(plain_layer(BASE), open=lambda: path.open("rb"))
+    for change, complaint in ((-1, "1 of its"), (1, "has more than")):
+        path.write_bytes((BASE + b"x")[: len(BASE) + change])
+        with pytest.raises(StoreDamaged, match=f"{digest_of(BASE)} is damaged: .*{complaint}"):
+            write_oci_layout(
+                tmp_path / "out", [with_layers(layer, of=(BASE,))], compression=Compression.NONE
+            )
+        assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, (1 << 20) + 1, 80 << 20])
 @pytest.mark.parametrize("in_kernel", [True, False])
 def test_copies_of_any_size_are_exact(
     size: int, in_kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not in_kernel:
-        monkeypatch.setattr(os, "copy_file_range", None, raising=False)
         monkeypatch.delattr(os, "copy_file_range")
     data = random.Random(size).randbytes(min(size, 100_000))
     data += bytes(size - len(data))
