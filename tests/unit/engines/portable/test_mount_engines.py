@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import chains, mounts
-from windowsfilter.engines.portable import fuse_mount
+from windowsfilter.engines.portable import fuse_mount, mount_table
 from windowsfilter.engines.portable.chains import ChainImages
 from windowsfilter.engines.portable.mount_engines import (
     ENGINES,
@@ -17,8 +17,8 @@ from windowsfilter.engines.portable.mount_engines import (
     MountEngines,
     Request,
 )
-from windowsfilter.engines.portable.mount_table import is_mount_point, our_mounts
-from windowsfilter.engines.portable.mounting import Upper, View
+from windowsfilter.engines.portable.mounting import Upper
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import HostError, UsageError
 
 LAYER = [
@@ -79,14 +79,16 @@ def test_every_engine_shows_a_chain_and_takes_it_away(place, forced):
         try:
             assert (place.target / "b.txt").read_bytes() == b"hello"
             assert os.readlink(place.target / "j") == "Windows"
-            assert is_mount_point(place.target)
-            (entry,) = [e for e in our_mounts(place.folder / "chains") if e.target == place.target]
+            found = mount_table.at(place.target)
+            assert found is not None
+            name = found.name(place.folder / "chains")
             if mounted.images:
-                assert (entry.name,) == mounted.images
-                assert entry.subtree == "/Files"
+                assert (name,) == mounted.images
+                assert found.subtree == "/Files"
+            assert name and found.is_fuse == (mounted.server is not None)
         finally:
             forced.unmount(place.target, server=mounted.server)
-    assert not is_mount_point(place.target)
+    assert mount_table.at(place.target) is None
 
 
 @pytest.mark.root
@@ -96,8 +98,9 @@ def test_every_engine_carries_a_scratch(place, forced):
         mounted = forced.mount_scratch(request, place.upper)
         try:
             (place.target / "Files/Windows/a.txt").write_bytes(b"changed")
-            (entry,) = [e for e in our_mounts(place.folder / "chains") if e.target == place.target]
-            assert (entry.name, entry.kind) == ("scratch1", "overlay")
+            found = mount_table.at(place.target)
+            assert found is not None
+            assert (found.name(place.folder), found.kind) == ("scratch1", "overlay")
         finally:
             forced.unmount(place.target, server=mounted.server)
     assert (place.upper.upper / "Files/Windows/a.txt").read_bytes() == b"changed"
@@ -138,7 +141,7 @@ def test_a_busy_mount_stays_unless_told_otherwise(place):
             engines.unmount(place.target)
         assert caught.value.errno == errno.EBUSY
         engines.unmount(place.target, lazy=True, server=mounted.server)
-        assert not is_mount_point(place.target)
+        assert mount_table.at(place.target) is None
         assert os.read(inside, 9) == b"hello"
     finally:
         os.close(inside)

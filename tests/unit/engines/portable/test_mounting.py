@@ -13,9 +13,10 @@ import pytest
 from tests.support import chains, mounts
 from windowsfilter.engines.portable import kernel, mounting
 from windowsfilter.engines.portable.chains import ChainImages
-from windowsfilter.engines.portable.mounting import Access, KernelMounts, Upper, View
+from windowsfilter.engines.portable.mounting import Access, KernelMounts, Upper
 from windowsfilter.engines.portable.shown import ShownTree
 from windowsfilter.engines.portable.tree import Tree
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import HostError, UsageError
 from windowsfilter.ntfs.filetime import to_unix_ns
 
