@@ -59,7 +59,7 @@ def completion(settings: Settings, shell: str) -> None:
     zsh:   eval "$(windowsfilter completion zsh)"     in ~/.zshrc, after compinit
     fish:  windowsfilter completion fish > ~/.config/fish/completions/windowsfilter.fish
     """
-    from click.shell_completion import ShellComplete, get_completion_class
+    from click.shell_completion import get_completion_class
 
     from windowsfilter.cli.program import COMPLETE_VARIABLE, NAME, program
 
@@ -67,6 +67,7 @@ def completion(settings: Settings, shell: str) -> None:
     assert found is not None
     scripts = found(program, {}, NAME, COMPLETE_VARIABLE)
     if shell == "bash":
-        scripts.source_template = _BASH
-    # The general `source`: bash's own starts a bash to ask for its version.
-    settings.out.line(ShellComplete.source(scripts).rstrip("\n"))
+        script = _BASH % scripts.source_vars()
+    else:
+        script = scripts.source()
+    settings.out.line(script.rstrip("\n"))

@@ -159,17 +159,19 @@ def _described(error: Exception) -> tuple[str, int]:
         if isinstance(context, click.Context):
             message += f" (see {context.command_path} --help)"
         return message, UsageError.exit_code
+    if isinstance(error, HostError):
+        return _without_number(error), error.exit_code
     if isinstance(error, WindowsFilterError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
-        return _plain(error), HostError.exit_code
+        return _without_number(error), HostError.exit_code
     if isinstance(error, MemoryError):
         return "out of memory", HostError.exit_code
     return f"{type(error).__name__}: {error}", WindowsFilterError.exit_code
 
 
-def _plain(error: OSError) -> str:
-    """An error of the system that nobody translated."""
+def _without_number(error: OSError) -> str:
+    """The words of an error without Python's `[Errno 95]` in front."""
     where = f"{error.filename!r}: " if error.filename is not None else ""
     return where + (error.strerror or str(error))
 

@@ -15,7 +15,7 @@ from windowsfilter.cli.settings import Settings
 from windowsfilter.cli.streams import copied_to
 
 if TYPE_CHECKING:
-    from windowsfilter.store.paths import View
+    from windowsfilter.engines.portable.view import View
 
 _STANDARD = "-"
 _PIECE = 1 << 20
@@ -107,11 +107,12 @@ def mount(settings: Settings, name: str, directory: Path, view: str) -> None:
 
 @scratch.command("umount")
 @name_argument
+@click.option("-l", "--lazy", is_flag=True, help="Now, although it is in use; those finish.")
 @pass_settings
-def umount(settings: Settings, name: str) -> None:
+def umount(settings: Settings, name: str, lazy: bool) -> None:
     """Take the mount of the scratch away. What was written stays."""
     with settings.store() as store:
-        store.scratch(name).unmount()
+        store.scratch(name).unmount(lazy=lazy)
     if settings.out.json:
         settings.out.document({"unmounted": name})
     else:
@@ -251,7 +252,7 @@ def list_directory(settings: Settings, name: str, path: str, inside: str) -> Non
 
 
 def _view(inside: str) -> View:
-    from windowsfilter.store.paths import View
+    from windowsfilter.engines.portable.view import View
 
     return View(inside)
 

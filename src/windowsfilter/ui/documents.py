@@ -77,6 +77,7 @@ def scratch(scratch: Scratch) -> Document:
         "id": scratch.id,
         "image": scratch.image,
         "created": scratch.created,
+        "mounts": [str(mount.path) for mount in scratch.mounts],
     }
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from windowsfilter.store.garbage import Removed
     from windowsfilter.store.image import Image
     from windowsfilter.store.layer import Layer
+    from windowsfilter.store.mounts import Mount
     from windowsfilter.store.scratch import Scratch
     from windowsfilter.store.usage import Usage
 
@@ -184,12 +185,29 @@ def scratches(found: Iterable[Scratch], images: Iterable[Image]) -> Table:
             Column("IMAGE"),
             Column("ID", style="cyan"),
             Column("MADE", style="dim"),
+            Column("MOUNTED AT"),
         )
     )
     for scratch in found:
         image = scratch.image
         below = "-" if image is None else names.get(image) or image.hex[:SHORT_ID]
-        table.add(scratch.name, below, scratch.id[:SHORT_ID], figures.unix_time(scratch.created))
+        table.add(
+            scratch.name,
+            below,
+            scratch.id[:SHORT_ID],
+            figures.unix_time(scratch.created),
+            ", ".join(str(mount.path) for mount in scratch.mounts) or "-",
+        )
+    return table
+
+
+def mounts(found: Iterable[Mount]) -> Table:
+    """One row for each mount."""
+    table = Table((Column("DIR", style="bold"), Column("LAYER", style="cyan"), Column("MODE")))
+    for mount in found:
+        table.add(
+            str(mount.path), mount.id[:SHORT_ID], "writable" if mount.writable else "read-only"
+        )
     return table
 
 
@@ -202,6 +220,8 @@ def info(found: Mapping[str, Any]) -> Lines:
             yield from ((f"Not {name}", reason) for name, reason in value["unavailable"].items())
         elif isinstance(value, Mapping):
             yield from ((f"{_title(key)} {inner}", _plain(each)) for inner, each in value.items())
+        elif isinstance(value, list):
+            yield from ((_title(key), _plain(each)) for each in value)
         else:
             yield _title(key), figures.size(value) if key == "bytes" else _plain(value)
 
