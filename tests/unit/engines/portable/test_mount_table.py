@@ -10,8 +10,7 @@ from windowsfilter.engines.portable.mount_table import Mounted
 CHAINS = Path("/var/lib/w f/chains")
 LINES = {
     "an image": (
-        rb"41 28 0:40 /Files /mnt/a\040b ro,nosuid,nodev - erofs "
-        rb"/var/lib/w\040f/chains/0a1b/image ro,user_xattr",
+        rb"41 28 0:40 /Files /mnt/a\040b ro - erofs /var/lib/w\040f/chains/0a1b/image ro,user_xattr",
         Mounted(Path("/mnt/a b"), "erofs", "/var/lib/w f/chains/0a1b/image", "/Files"),
         "0a1b",
     ),
