@@ -23,14 +23,16 @@ _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "demo"
     default=_CACHE,
     help="Folder for fetched wheels (about 145 MiB) and for working (about 1.5 GiB).",
 )
-def main(cache: Path) -> None:
+@click.option("--mount-engine", metavar="NAME", help="Mount with this engine only.")
+def main(cache: Path, mount_engine: str | None) -> None:
     """Build a Windows image of real programs and run the whole story on it."""
     # An end by SIGTERM cleans up as one by Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     report = Reporter()
+    options = ("--mount-engine", mount_engine) if mount_engine else ()
     try:
         with workspace(cache.resolve()) as folder:
-            Story(folder, cache.resolve(), report).tell()
+            Story(folder, cache.resolve(), report, *options).tell()
     except WindowsFilterError as error:
         report.line(f"\nFAILED: {error}")
         sys.exit(error.exit_code)

@@ -12,10 +12,11 @@ from demo.report import CheckFailed
 
 
 class Command:
-    """The command on one store."""
+    """The command on one store; `options` are global ones."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *options: str) -> None:
         self.root = root
+        self._options = options
         self._program = Path(sysconfig.get_path("scripts"), "windowsfilter")
 
     def __call__(self, *arguments: str | Path) -> bytes:
@@ -41,7 +42,7 @@ class Command:
 
     def _run(self, arguments: tuple[str | Path, ...]) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [self._program, "--root", self.root, *arguments],
+            [self._program, "--root", self.root, *self._options, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
