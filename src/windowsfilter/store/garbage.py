@@ -223,7 +223,7 @@ class Garbage:
         return [
             image
             for image in self._catalog.images()
-            if not image.references and not self._holds.live(HoldKind.IMAGE, image.id.hex)
+            if not image.references and not self._blockers(image)
         ]
 
     def _is_needed(

@@ -112,6 +112,24 @@ def test_delete_tree_follows_no_link(tmp_path: Path) -> None:
     durable.delete_tree(top)
 
 
+def test_trees_are_also_deleted_without_calls_relative_to_a_folder(tmp_path: Path) -> None:
+    _tree(tmp_path / "top")
+    durable._delete_by_path(tmp_path / "top")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_content_that_was_written_before_is_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: flushed.append(os.readlink(f"/proc/self/fd/{number}"))
+    )
+    (tmp_path / "file").touch()
+    durable.sync_file(tmp_path / "file")
+    assert flushed == [str(tmp_path / "file")]
+
+
 def test_delete_tree_takes_a_file_or_a_link_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "file")

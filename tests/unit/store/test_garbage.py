@@ -324,6 +324,27 @@ def test_the_order_of_layers_is_children_first_even_when_parents_are_missing(
     assert len(store.garbage._children_first(circle)) == 2
 
 
+def test_named_layers_are_collected_if_nothing_needs_them(store: OpenStore) -> None:
+    ids = add_layers(store, [b"a", b"b"])
+    assert store.garbage.collect([ids[0], "unknown"]).items == []
+    assert store.garbage.collect(ids).ids("layer") == [ids[1], ids[0]]
+    assert nothing_is_left(store)
+
+
+def test_an_open_child_is_named_by_its_id(store: OpenStore) -> None:
+    (base,) = add_layers(store, [b"a"])
+    store.layers.add(LayerManifest(id="o", parent=base, state=LayerState.OPEN, created=1))
+    assert store.garbage.users(base) == ["layer o"]
+
+
+def test_a_prune_goes_round_images_in_use(store: OpenStore) -> None:
+    image, other = load(store, [b"a"]), load(store, [b"b"])
+    add_scratch(store, "s", "work", store.catalog.image(image).layers[-1])
+    assert store.garbage.plan(untagged_images=True).ids("image") == [other]
+    assert store.garbage.prune(untagged_images=True).ids("image") == [other]
+    assert store.catalog.find_image(image) is not None
+
+
 def test_images_are_named_by_digest_when_they_have_no_tag(store: OpenStore) -> None:
     image = load(store, [b"a"])
     (layer,) = store.catalog.image(image).layers
