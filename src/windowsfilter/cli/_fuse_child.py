@@ -53,10 +53,10 @@ def _serve(task: Task, control: socket.socket, *, stays: bool) -> int:
     signal.signal(signal.SIGTERM, _terminate)
 
     def ready() -> None:
-        if not _report(control, Report(server=os.getpid())):
-            raise HostError(0, "whoever wanted the mount is gone")
         if not task.command:
             _leave_streams()
+        if not _report(control, Report(server=os.getpid())):
+            raise HostError(0, "whoever wanted the mount is gone")
         if stays:
             control.close()
 

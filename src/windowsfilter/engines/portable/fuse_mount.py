@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from windowsfilter.engines.portable import fuse_device, kernel
@@ -62,19 +62,24 @@ def mount(
     overlay_lower: bool = False,
     streams: bool = False,
     allow_other: bool = False,
+    private: bool | None = None,
 ) -> FuseMount:
     """Show a chain at an existing directory; returns when the mount works, and it stays.
 
     `layers` are the folders of the chain's blobs, the base first. Names are found in any case,
     unless `overlay_lower` prepares the mount for overlayfs. `streams` shows `name:stream` beside
-    each file. Only the caller's user sees the mount unless `allow_other`.
+    each file. Only the caller's user sees the mount unless `allow_other`; for what is stacked over
+    it, `private` (by default for `overlay_lower`) takes others' rights from the top directories.
     Raises HostError if the machine refuses, UsageError if there is no such view or directory,
-    StoreDamaged (as HostError) for blobs that cannot be read.
+    StoreDamaged for blobs that cannot be read.
     """
     way = fuse_device.choose()
     if way is None:
         raise HostError(errno.EPERM, f"mount at {target}: {probe()}")
-    how = _presentation(way, view, overlay_lower=overlay_lower, streams=streams)
+    private = overlay_lower or not allow_other if private is None else private
+    how = replace(
+        _presentation(way, view, streams=streams), overlay_lower=overlay_lower, private=private
+    )
     task = Task(
         layers=tuple(folder.absolute() for folder in layers),
         target=_directory(target),
@@ -158,18 +163,15 @@ def run(
         return process.wait()
 
 
-def _presentation(
-    way: Way, view: str, *, overlay_lower: bool = False, streams: bool = False
-) -> Presentation:
+def _presentation(way: Way, view: str, *, streams: bool) -> Presentation:
     try:
         name = ViewName(view)
     except ValueError:
         raise UsageError(f"mount: no view {view!r}; there are volume and layer") from None
     if way is Way.DIRECT and fuse_device.in_initial_namespace():
-        return Presentation(view=name, overlay_lower=overlay_lower, streams=streams)
+        return Presentation(view=name, streams=streams)
     return Presentation(
         view=name,
-        overlay_lower=overlay_lower,
         streams=streams,
         xattr_prefix=b"user.",
         owner=(os.geteuid(), os.getegid()),

@@ -24,7 +24,12 @@ from windowsfilter.engines.portable import fuse_protocol as protocol
 from windowsfilter.engines.portable.aliases import MAX_BYTES
 from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.index import Kind, Record, RecordFlag
-from windowsfilter.engines.portable.shown import DIRECTORY_MODE, ShownTree, permissions
+from windowsfilter.engines.portable.shown import (
+    DIRECTORY_MODE,
+    PRIVATE_MODE,
+    ShownTree,
+    permissions,
+)
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.errors import StoreDamaged, UsageError
 from windowsfilter.ntfs.filetime import UNIX_EPOCH
@@ -69,6 +74,8 @@ class Presentation:
     view: ViewName = ViewName.VOLUME
     overlay_lower: bool = False
     """For overlayfs: names match exactly, and no attribute is too large to be copied up."""
+    private: bool = False
+    """Let only the owner into the root and the directories in it, whatever stands over the mount."""
     streams: bool = False
     """Show alternate data streams as `name:stream` beside their file."""
     xattr_prefix: bytes = b"trusted."
@@ -320,6 +327,8 @@ class Nodes:
             if slot not in self.tree.kids:
                 raise NodeError(errno.ESTALE)
             mode = DIRECTORY_MODE if record is None else permissions(record.mode, directory=True)
+            if self.how.private and self.tree.parents[slot] == self.tree.ROOT:
+                mode &= PRIVATE_MODE
             return stat.S_IFDIR | mode, 2 + self._directories.get(slot, 0), 0, record
         assert record is not None
         if kind == _FILE:

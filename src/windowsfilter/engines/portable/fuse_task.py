@@ -22,13 +22,10 @@ from windowsfilter.engines.portable.fuse_device import Way
 from windowsfilter.engines.portable.fuse_nodes import Nodes, Presentation, ViewName
 from windowsfilter.engines.portable.fuse_server import serve
 from windowsfilter.engines.portable.tree import Tree
-from windowsfilter.errors import (
-    FormatError,
-    HostError,
-    StoreDamaged,
-    UsageError,
-    WindowsFilterError,
-)
+from windowsfilter.errors import FormatError, HostError, StoreDamaged, UsageError
+
+_KINDS = (UsageError, FormatError, StoreDamaged)
+"""Errors that stay what they are between the processes; all others become HostError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +48,7 @@ class Task:
             "way": self.way,
             "view": self.how.view,
             "overlay_lower": self.how.overlay_lower,
+            "private": self.how.private,
             "streams": self.how.streams,
             "xattr_prefix": self.how.xattr_prefix.decode(),
             "owner": self.how.owner,
@@ -71,6 +69,7 @@ class Task:
             how=Presentation(
                 view=ViewName(fields["view"]),
                 overlay_lower=fields["overlay_lower"],
+                private=fields["private"],
                 streams=fields["streams"],
                 xattr_prefix=fields["xattr_prefix"].encode(),
                 owner=owner and (owner[0], owner[1]),
@@ -86,17 +85,17 @@ class Report:
 
     server: int = 0
     error: str = ""
-    exit_code: int = 0
+    kind: str = "HostError"
     errno: int = 0
 
     @classmethod
     def failure(cls, error: Exception) -> Self:
-        code = error.exit_code if isinstance(error, WindowsFilterError) else HostError.exit_code
+        kind = next((kind for kind in _KINDS if isinstance(error, kind)), HostError)
         number = error.errno if isinstance(error, OSError) else None
-        return cls(error=str(error) or repr(error), exit_code=code, errno=number or 0)
+        return cls(error=str(error) or repr(error), kind=kind.__name__, errno=number or 0)
 
     def build(self) -> bytes:
-        fields = [self.server, self.error, self.exit_code, self.errno]
+        fields = [self.server, self.error, self.kind, self.errno]
         return json.dumps(fields).encode() + b"\n"
 
     @classmethod
@@ -108,10 +107,9 @@ class Report:
         """The server's process id; raises the error that it reported."""
         if not self.error:
             return self.server
-        if self.exit_code == UsageError.exit_code:
-            raise UsageError(self.error)
-        if self.exit_code == FormatError.exit_code:
-            raise FormatError(self.error)
+        for kind in _KINDS:
+            if kind.__name__ == self.kind:
+                raise kind(self.error)
         raise HostError(self.errno or errno.EIO, self.error)
 
 
