@@ -1,11 +1,11 @@
 """The engine contract: the calls that a graph driver makes, whoever answers them.
 
 Each method of `Engine` is the counterpart of one hcsshim call made by Docker's Windows graph
-driver (seed/windows.go; hcsshim layer.go), so that the driver's order of calls and its undo steps
-mean the same over the Host Compute Service and over the portable store. Two things are new. A
-writer commits or aborts explicitly: in hcsshim Close is commit, and a truncated tar became a
-layer. And an engine that already has the tar may offer it (`TarShortcuts`) instead of taking it
-apart into backup streams and together again.
+driver (windows.go of Docker 1.12.3; layer.go of hcsshim), so that the driver's order of calls and
+its undo steps mean the same over the Host Compute Service and over the portable store. Two things
+are new. A writer commits or aborts explicitly: in hcsshim Close is commit, and a truncated tar
+became a layer. And an engine that already has the tar may offer it (`TarShortcuts`) instead of
+taking it apart into backup streams and together again.
 
 Not here: reference counts, aliases, rollback (the driver), images and tags (the store).
 
