@@ -294,7 +294,8 @@ class Tree:
             slot = self.kids[link.parent].get(link.key)
             if slot is not None and self.is_dangling(slot):
                 number = link.ref & _RECORD_MASK
-                reason = f"hard link to {index.link(number)!r}, which does not exist"
+                target = index.link(number).decode("utf-8", "backslashreplace")
+                reason = f"hard link to {target!r}, which does not exist"
                 self.problems.append(Problem(layer, number, index.name(number), reason))
 
     def _name(self, link: _Link, target: int | None) -> None:
