@@ -23,7 +23,7 @@ directory_argument = click.argument(
 
 
 @click.command(cls=Command)
-@click.argument("image", type=IMAGE, required=False)
+@click.argument("image", type=IMAGE, required=False, metavar="IMAGE")
 @click.argument(
     "directory",
     type=click.Path(file_okay=False, path_type=Path),

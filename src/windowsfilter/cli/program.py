@@ -29,6 +29,8 @@ _NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
     filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
 )
 
+_EXPECTED = (click.ClickException, WindowsFilterError, OSError, MemoryError)
+
 _HERE = "windowsfilter.cli"
 
 
@@ -128,7 +130,7 @@ def _fail(error: Exception, settings: Settings, arguments: Sequence[str]) -> int
         click.echo(error.format_message(), err=True)
         return UsageError.exit_code
     message, code = _described(error)
-    if not isinstance(error, click.ClickException | WindowsFilterError | OSError):
+    if not isinstance(error, _EXPECTED):
         code = WindowsFilterError.exit_code
         if settings.out.verbosity > 0:
             import traceback
