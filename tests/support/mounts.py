@@ -46,9 +46,10 @@ def disk(folder: Path, *, megabytes: int = 256) -> Iterator[Path]:
 
 @contextmanager
 def tmpfs(folder: Path) -> Iterator[None]:
-    """A file system in memory at `folder`, which cannot back images."""
+    """A file system of 16 MiB in memory at `folder`, which cannot back images."""
     with kernel.FilesystemContext("tmpfs") as context:
         context.string("mode", "0700")
+        context.string("size", "16m")
         mount = context.mount(kernel.MountAttribute.NO_DEV)
     try:
         kernel.attach(mount, folder)

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from functools import cached_property
 
-from windowsfilter.engines.portable.aliases import MAX_BYTES, is_shown, shown_names
+from windowsfilter.engines.portable.aliases import (
+    MAX_BYTES,
+    is_shown,
+    looks_like_alias,
+    shown_names,
+)
 from windowsfilter.engines.portable.index import Kind
 from windowsfilter.engines.portable.links import Translator, windows_text
 from windowsfilter.engines.portable.tree import Indexed, Tree
@@ -22,6 +27,7 @@ DIRECTORY_MODE = 0o755
 PRIVATE_MODE = 0o700
 """What private images leave of the permissions of the root and the directories in it."""
 _PERMISSIONS = 0o777
+_KEPT_DIRECTORIES = 64
 
 
 def permissions(mode: int, *, directory: bool) -> int:
@@ -43,6 +49,7 @@ class ShownTree:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self._translator = Translator(self)
+        self._known_aliases: dict[int, tuple[dict[int, bytes], dict[bytes, int]]] = {}
 
     @property
     def layers(self) -> Sequence[Indexed]:
@@ -89,18 +96,16 @@ class ShownTree:
         name = self.tree.names[slot]
         if is_shown(name) or slot == self.tree.ROOT:
             return name
-        names, slots = self.kids(self.tree.parents[slot])
-        return names[slots.index(slot)] if slot in slots else name
+        return self._aliases(self.tree.parents[slot])[0].get(slot, name)
 
     def entry(self, directory: int, shown: bytes) -> int | None:
         """The slot that a directory shows under exactly this name."""
         found = self.tree.kids.get(directory, {}).get(fold(shown))
         if found is not None and self.tree.names[found] == shown:
             return None if self.tree.is_dangling(found) else found
-        if b"~" not in shown or directory not in self.tree.kids:
+        if not looks_like_alias(shown) or directory not in self.tree.kids:
             return None
-        names, slots = self.kids(directory)
-        return slots[names.index(shown)] if shown in names else None
+        return self._aliases(directory)[1].get(shown)
 
     def find(self, path: bytes) -> int | None:
         """The slot at a path as shown, `/`-separated, exact spelling."""
@@ -139,6 +144,23 @@ class ShownTree:
         if self.tree.kinds[slot] not in _LINKS:
             return None
         return b"" if slot in self._shared_links else self._text(slot)
+
+    def _aliases(self, directory: int) -> tuple[dict[int, bytes], dict[bytes, int]]:
+        """(slot -> alias, alias -> slot) of a directory; kept, because whole ones are asked for."""
+        found = self._known_aliases.get(directory)
+        if found is None:
+            names, slots = self.kids(directory)
+            spelled = self.tree.names
+            by_slot = {
+                slot: name
+                for name, slot in zip(names, slots, strict=True)
+                if name is not spelled[slot]
+            }
+            if len(self._known_aliases) >= _KEPT_DIRECTORIES:
+                self._known_aliases.clear()
+            by_name = {name: slot for slot, name in by_slot.items()}
+            found = self._known_aliases[directory] = by_slot, by_name
+        return found
 
     def _text(self, slot: int) -> bytes:
         ref = self.tree.ref(slot)

@@ -1,5 +1,7 @@
 """Which images a chain gets, when they are made again, and what their records say."""
 
+import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import chains
+from tests.support import chains, mounts
 from windowsfilter.digests import chain_id
 from windowsfilter.engines.portable import erofs_delta
 from windowsfilter.engines.portable.chains import MAX_DEPTH, ChainImages
 from windowsfilter.engines.portable.erofs_xattrs import Profile
 from windowsfilter.engines.portable.tree import Tree
-from windowsfilter.errors import UsageError
+from windowsfilter.errors import HostError, UsageError
 from windowsfilter.layers.chains import ChainRecord
 
 BASE = [chains.folder("Files/Windows"), chains.file("Files/Windows/a.txt", b"hello")]
@@ -212,3 +214,22 @@ def test_long_chains_have_one_image(place):
     with place.blobs.chain(*layers) as chain:
         (image,) = place.images.get(chain, tree=lambda: Tree(chain)).images
         assert len(image.devices) == 120
+
+
+@pytest.mark.root
+def test_a_full_disk_is_told_and_nothing_stays(tmp_path):
+    with mounts.tmpfs(tmp_path):
+        place = Folder(tmp_path)
+        entries = [chains.file(f"Files/{number:0200}") for number in range(2000)]
+        with place.blobs.chain(entries) as chain:
+            filler = tmp_path / "filler"
+            with filler.open("wb") as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(1 << 16))
+            with pytest.raises(HostError, match="make chain image") as caught:
+                place.images.get(chain)
+            assert caught.value.errno == errno.ENOSPC
+            assert not list((tmp_path / "chains").iterdir())
+            assert not place.left_in_staging
+            filler.unlink()
+            assert place.images.get(chain) == place.images.find(chain)
