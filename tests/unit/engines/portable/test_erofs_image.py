@@ -276,7 +276,7 @@ def test_fsck_finds_nothing_wrong(blobs, tmp_path, program):
     fsck = program("fsck.erofs")
     with blobs.tree(BASE) as tree:
         build(tree, tmp_path / "image")
-    done = subprocess.run([fsck, tmp_path / "image"], capture_output=True, text=True)
+    done = subprocess.run([fsck, tmp_path / "image"], check=False, capture_output=True, text=True)
     if "blksize 512" in done.stderr:
         pytest.skip("this machine cannot: its fsck.erofs takes blocks of 4096 bytes only")
     assert done.returncode == 0, done.stderr
