@@ -15,6 +15,7 @@ from typing import Any
 from demo.layertree import Kind
 from demo.model import Model, Seen
 from demo.report import check
+from windowsfilter import Image
 
 _MAX_LINUX_NAME = 255
 _CHUNK = 1 << 20
@@ -61,6 +62,16 @@ def compare_mount(folder: Path, model: Model) -> MountFacts:
         facts.aliased += 1
     check(not expected, f"the mount lacks {sorted(expected)[:5]} of {len(expected)} names")
     return facts
+
+
+def compare_library(image: Image, model: Model) -> int:
+    """Every file of the model's volume, read through the library. Returns how many there are."""
+    files = [seen for seen in model.below("Files") if seen.kind in (Kind.FILE, Kind.STREAM)]
+    for seen in files:
+        with image.path(seen.path.removeprefix("Files/")).open() as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        check(digest == seen.sha256, f"{seen.path} has other bytes")
+    return len(files)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:

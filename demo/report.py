@@ -39,6 +39,8 @@ class Reporter:
         self._facts = []
         began = time.monotonic()
         label = f"{self._number:2}. {title} "
+        if self._out.isatty():
+            print(label, end="\r", file=self._out, flush=True)
         try:
             yield
         except BaseException:

@@ -69,6 +69,8 @@ class Story:
         self._changes_of_the_update()
         if self._mounts:
             self._mount()
+        else:
+            self._read_everything()
         self._change()
         self._commit()
         self._save()
@@ -116,7 +118,7 @@ class Story:
             if not self._mounts:
                 self._report.fact("degraded: images are read without a mount")
             if not self._writable_mounts:
-                why = f"{below} cannot be written through" if root else "not root"
+                why = "not root" if not root else "no mount" if not self._mounts else below
                 self._report.fact(f"degraded: the scratch is changed by the library ({why})")
 
     # -- the story ----------------------------------------------------------------------------
@@ -197,6 +199,12 @@ class Story:
                 for wanted in ("add", "modify", "delete")
             )
             self._report.fact(f"{counts}, although the update spells the base in another case")
+
+    def _read_everything(self) -> None:
+        with self._report.step("read every file and stream by the library and compare"):
+            with Store(self._run.root) as store:
+                count = checks.compare_library(store.image(BASE), self._model)
+            self._report.fact(f"{count:,} files and streams: SHA-256 agrees")
 
     def _mount(self) -> None:
         folder = self._folder / "mounted"
