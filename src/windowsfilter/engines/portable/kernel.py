@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import platform
 import struct
@@ -221,6 +220,8 @@ def has_loop_devices() -> str | None:
 
 
 def _configure_loop(backing: int, path: Path) -> tuple[int, str]:
+    import fcntl  # not everywhere, unlike this module
+
     what = f"make a loop device of {path}"
     config = _LOOP_CONFIG.pack(
         backing, 0, 0, 0, 0, _LOOP_READ_ONLY | _LOOP_AUTOCLEAR, os.fsencode(path.name)[:63]
