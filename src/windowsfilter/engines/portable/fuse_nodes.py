@@ -50,6 +50,7 @@ _MAX_XATTR = 65536
 _MAX_LOWER_DESCRIPTOR = xattrs.MAX_INODE_BYTES - 128  # room for the other attributes
 
 _FILE, _DIRECTORY, _HARD_LINK = int(Kind.FILE), int(Kind.DIRECTORY), int(Kind.HARD_LINK)
+_STREAM_KIND = int(Kind.STREAM)
 _TYPES = {
     _FILE: (stat.S_IFREG, protocol.DT_REG),
     _DIRECTORY: (stat.S_IFDIR, protocol.DT_DIR),
@@ -175,7 +176,7 @@ class Nodes:
         return listing
 
     def type(self, node: int) -> int:
-        """The `DT_*` of a node."""
+        """The `DT_*` of a node that `find` or `listing` gave."""
         if node == protocol.ROOT_ID:
             return protocol.DT_DIR
         if node & _STREAM:
@@ -243,7 +244,7 @@ class Nodes:
         """The target of a link as Linux sees it."""
         found = self._links.get(node)
         if found is None:
-            if self.type(node) != protocol.DT_LNK:
+            if self._entry(node)[1] in (_FILE, _DIRECTORY):
                 raise NodeError(errno.EINVAL)
             found = self._links[node] = self._shown.readlink(node - _FIRST)
         return found
@@ -307,9 +308,11 @@ class Nodes:
 
     def _entry(self, node: int) -> tuple[tuple[int, int] | None, int]:
         """((layer, record number) or None for an implied directory, kind) of a node."""
-        if node & _STREAM and node != protocol.ROOT_ID:
+        if node & _STREAM:
             layer, number = (node & ~_STREAM) >> _LAYER_SHIFT, node & _RECORD_MASK
             if layer >= len(self._indexes) or number >= self._indexes[layer].count:
+                raise NodeError(errno.ESTALE)
+            if self._indexes[layer].record(number).kind != _STREAM_KIND:
                 raise NodeError(errno.ESTALE)
             return (layer, number), _FILE
         slot = self._slot(node)

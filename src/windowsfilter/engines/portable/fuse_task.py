@@ -91,8 +91,12 @@ class Report:
     @classmethod
     def failure(cls, error: Exception) -> Self:
         kind = next((kind for kind in _KINDS if isinstance(error, kind)), HostError)
-        number = error.errno if isinstance(error, OSError) else None
-        return cls(error=str(error) or repr(error), kind=kind.__name__, errno=number or 0)
+        text, number = str(error) or repr(error), 0
+        if isinstance(error, OSError):
+            number = error.errno or 0
+            if isinstance(error, HostError):
+                text = error.strerror or text  # without the number in front
+        return cls(error=text, kind=kind.__name__, errno=number)
 
     def build(self) -> bytes:
         fields = [self.server, self.error, self.kind, self.errno]
