@@ -86,13 +86,18 @@ def _load_layers(
         diff_ids = [below.blob.diff_id for below in stored] + [blob.diff_id]
         parent = stored[-1].id if stored else None
         layer_id = add_sealed_layer(core, blob, chain_id(diff_ids), parent)
-        kept = blob.original
-        compressed = None
-        if kept is not None and kept.digest == layer.digest:
-            compressed = CompressedLayer(
-                digest=kept.digest, size=kept.size, media_type=layer.media_type
-            )
+        compressed = _as_it_came(blob, layer, keep=options.keep_compressed)
         stored.append(StoredLayer(layer_id, blob, compressed))
+
+
+def _as_it_came(blob: BlobManifest, layer: SourceLayer, *, keep: bool) -> CompressedLayer | None:
+    """What the image's manifest calls the layer, if a save can write just that again."""
+    kept = blob.original
+    if kept is not None and kept.digest == layer.digest:
+        return CompressedLayer(digest=kept.digest, size=kept.size, media_type=layer.media_type)
+    if keep and layer.digest == blob.diff_id:  # it came without compression
+        return CompressedLayer(digest=blob.diff_id, size=blob.size, media_type=layer.media_type)
+    return None
 
 
 def _record(source: SourceImage, stored: list[StoredLayer]) -> ImageRecord:
@@ -179,7 +184,7 @@ def _reporter(
 
 def _named(error: WindowsFilterError, operation: str) -> WindowsFilterError:
     """The same error with the operation and the layer in front."""
-    if isinstance(error, HostError):
+    if isinstance(error, HostError) and error.errno is not None:
         return type(error)(error.errno, f"{operation}: {error.strerror or error}")
     named = type(error)(f"{operation}: {error}")
     if isinstance(error, FormatError) and isinstance(named, FormatError):

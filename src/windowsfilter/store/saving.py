@@ -15,7 +15,7 @@ from windowsfilter.images import writing
 from windowsfilter.images.exports import ExportImage, ExportLayer, StoredBlob
 from windowsfilter.store.core import Core, Event, Progress
 from windowsfilter.store.holds import HoldKind
-from windowsfilter.store.images import ImageRecord
+from windowsfilter.store.images import CompressedLayer, ImageRecord
 from windowsfilter.wire.compression import Compression
 
 FORMATS = ("oci", "docker")
@@ -51,20 +51,24 @@ def save_images(
 
 
 def _export(core: Core, record: ImageRecord, tags: tuple[str, ...]) -> ExportImage:
+    kept = record.compressed or (None,) * len(record.layers)
     return ExportImage(
         references=tags,
         config=core.images.config(record.id),
-        layers=tuple(_layer(core, layer) for layer in record.layers),
+        layers=tuple(
+            _layer(core, layer, came) for layer, came in zip(record.layers, kept, strict=True)
+        ),
         manifest=core.images.manifest(record.id),
     )
 
 
-def _layer(core: Core, layer_id: str) -> ExportLayer:
+def _layer(core: Core, layer_id: str, came: CompressedLayer | None) -> ExportLayer:
     diff_id = core.catalog.layer(layer_id).diff_id
     if diff_id is None:
         raise UsageError(f"save: layer {layer_id} is still open")
     with core.blobs.open(diff_id) as blob:
         manifest = blob.manifest
+    plain = partial(_open_tar, core, diff_id)
     stored = None
     if manifest.original is not None:
         stored = StoredBlob(
@@ -73,9 +77,11 @@ def _layer(core: Core, layer_id: str) -> ExportLayer:
             compression=manifest.original.compression,
             open=partial(_open_original, core, diff_id),
         )
-    return ExportLayer(
-        diff_id=diff_id, size=manifest.size, open=partial(_open_tar, core, diff_id), stored=stored
-    )
+    elif came is not None and came.digest == diff_id:
+        stored = StoredBlob(
+            digest=diff_id, size=manifest.size, compression=Compression.NONE, open=plain
+        )
+    return ExportLayer(diff_id=diff_id, size=manifest.size, open=plain, stored=stored)
 
 
 def _open_tar(core: Core, diff_id: DiffID) -> BinaryIO:
