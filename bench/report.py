@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,7 +96,16 @@ def _environment() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load_before": os.getloadavg()[0],
+        "peers": {name: _version(name) for name in ("umoci", "bsdtar")},
     }
+
+
+def _version(program: str) -> str | None:
+    """What a peer says of itself; None if it is not installed."""
+    if shutil.which(program) is None:
+        return None
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return (said.stdout or said.stderr).strip().partition("\n")[0]
 
 
 def seconds(value: float) -> str:

@@ -155,8 +155,8 @@ def memory(session: Session) -> None:
     peaks = {}
     for name, shape in (
         ("", session.shape),
-        ("small files", Shape(entries=few.entries, bytes=few.entries * 3000, child_entries=50)),
-        ("large files", Shape(entries=few.entries, bytes=few.entries * 30_000, child_entries=50)),
+        ("small files", Shape(entries=few.entries, bytes=few.entries * 10_000, child_entries=50)),
+        ("large files", Shape(entries=few.entries, bytes=few.entries * 40_000, child_entries=50)),
     ):
         peaks[name] = _peaks(session, shape)
     for what, limit in (("load", 250e6), ("first mount", 350e6)):
@@ -166,7 +166,7 @@ def memory(session: Session) -> None:
         session.report.add(
             Line(
                 row="memory",
-                work="peak memory of load, ten times the bytes in as many entries",
+                work="peak memory of load, four times the bytes in as many entries",
                 ours=megabytes(large),
                 peer=megabytes(small),
                 figure=f"{large / small:.2f}x",
@@ -242,7 +242,6 @@ def removal(session: Session) -> None:
         session.say(f"removal, round {number + 1} of {session.runs}")
         with session.folder("remove") as place:
             root = place / "root"
-            empty = measure.free_bytes(place)
             _, image = session.load(root, made.app)
             try:
                 with session.mounted(root, image, place / "mnt"):
@@ -250,10 +249,11 @@ def removal(session: Session) -> None:
             except (NotHereError, BenchError) as error:
                 session.report.note(f"removal, with a mount before: {error}")
             measure.settle()
-            full = measure.free_bytes(place)
+            held, free = measure.allocated(root), measure.free_bytes(root)
             run = session.ours(root, "rmi", image)
+            gained = measure.free_bytes(root) - free
             times.append(run.wall_s)
-            returned.append((measure.free_bytes(place) - full) / max(1, empty - full))
+            returned.append(gained / (held - measure.allocated(root)))
     middle, share = median(times), median(returned)
     session.report.add(
         Line(
