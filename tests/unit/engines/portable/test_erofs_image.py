@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import chains
 from windowsfilter.engines.portable import erofs_layout as layout
+from windowsfilter.engines.portable import erofs_xattrs
 from windowsfilter.engines.portable.erofs_reader import ErofsImage, Extent
 from windowsfilter.engines.portable.erofs_writer import Data, ImageInfo, write_image
 from windowsfilter.engines.portable.erofs_xattrs import Profile
@@ -280,3 +281,20 @@ def test_fsck_finds_nothing_wrong(blobs, tmp_path, program):
     if "blksize 512" in done.stderr:
         pytest.skip("this machine cannot: its fsck.erofs takes blocks of 4096 bytes only")
     assert done.returncode == 0, done.stderr
+
+
+def test_values_beyond_the_shared_area_stand_in_their_inodes(blobs, tmp_path, monkeypatch):
+    entries = [
+        chains.file(f"Files/{number}", b"1", sd=chains.OWNER_SYSTEM + bytes([number % 7]))
+        for number in range(50)
+    ]
+    with blobs.tree(entries) as tree:
+        build(tree, tmp_path / "shared")
+        monkeypatch.setattr(erofs_xattrs, "_MAX_SHARED", 2)
+        monkeypatch.setattr(erofs_xattrs, "_MAX_HEADS", 3)
+        build(tree, tmp_path / "inline")
+    with ErofsImage(tmp_path / "shared") as shared, ErofsImage(tmp_path / "inline") as inline:
+        for number in range(50):
+            path = b"Files/%d" % number
+            assert shared.xattrs(at(shared, path)) == inline.xattrs(at(inline, path))
+            assert inline.extents(at(inline, path)) == shared.extents(at(shared, path))
