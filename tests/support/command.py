@@ -73,9 +73,9 @@ class Command:
         out.flush()
         return Done(code, out.kept.getvalue(), err.kept.getvalue().decode())
 
-    def ok(self, *arguments: str | Path) -> Done:
+    def ok(self, *arguments: str | Path, terminal: bool = False) -> Done:
         """Run what must succeed."""
-        done = self(*arguments)
+        done = self(*arguments, terminal=terminal)
         assert done.code == 0, done.err
         return done
 
