@@ -262,9 +262,8 @@ class Model:
             inode = name.inode
             if inode.kind != FILE:
                 continue
-            if path in same or (name.copied and inode.serial in in_place and as_was(inode)):
-                keys[path] = ("chain", inode.origin)
-            elif not name.copied and inode.origin in untouched and as_was(inode):
+            place = inode.serial in in_place if name.copied else inode.origin in untouched
+            if path in same or (place and as_was(inode)):
                 keys[path] = ("chain", inode.origin)
             else:
                 keys[path] = ("scratch", inode.serial)
@@ -282,4 +281,3 @@ def unchanged(was: Name, now: Name) -> bool:
     if old.kind == DIRECTORY:
         return old.streams == new.streams
     return (old.data, old.target, old.streams) == (new.data, new.target, new.streams)
-

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.chains import Blobs, Entry
+from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.erofs_xattrs import ENTRY_VALUE
 from windowsfilter.engines.portable.scratch_changes import changes
 from windowsfilter.engines.portable.scratch_edit import ScratchEditor, editing
@@ -67,7 +68,8 @@ class TestScratch:
 
     def changes(self) -> list[tuple[str, str]]:
         return [
-            (str(change.kind), os.fsdecode(change.path)) for change in changes(self.tree, self.upper)
+            (str(change.kind), os.fsdecode(change.path))
+            for change in changes(self.tree, self.upper)
         ]
 
     def tar(self, latest: int | None = None) -> bytes:
@@ -102,8 +104,8 @@ class TestScratch:
         slot = self.tree.lookup(os.fsencode(origin))
         assert slot is not None
         ref = self.tree.ref(self.tree.inode(slot))
-        assert ref is not None
-        self.mark(path, "windows.entry", ENTRY_VALUE.pack(*ref))
+        if ref is not None:  # an implied directory has none
+            self.mark(path, "windows.entry", ENTRY_VALUE.pack(*ref))
 
 
 @contextmanager
@@ -136,7 +138,7 @@ def plant(tree: Tree, folder: Path) -> None:
             os.symlink(shown.readlink(slot), path)
         else:
             assert record is not None and ref is not None
-            Path(os.fsdecode(path)).write_bytes(tree.layers[ref[0]].read(record, record.size, 0))
+            Path(os.fsdecode(path)).write_bytes(data(tree, ref))
         planted[inode] = path
         if record is None or ref is None:
             return
@@ -149,3 +151,11 @@ def plant(tree: Tree, folder: Path) -> None:
         os.utime(path, ns=(ns, ns), follow_symlinks=False)
 
     show(Tree.ROOT, os.fsencode(folder))
+
+
+def data(tree: Tree, ref: tuple[int, int]) -> bytes:
+    """The data of an entry of a chain."""
+    layer = tree.layers[ref[0]]
+    assert isinstance(layer, LayerBlob)
+    record = layer.index.record(ref[1])
+    return layer.read(record, record.size, 0)

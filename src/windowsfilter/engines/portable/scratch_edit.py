@@ -33,7 +33,7 @@ from windowsfilter.engines.portable.scratch_upper import (
     shown,
 )
 from windowsfilter.engines.portable.scratch_view import ScratchView
-from windowsfilter.engines.portable.scratch_walk import upper_files
+from windowsfilter.engines.portable.scratch_walk import identity, upper_files
 from windowsfilter.engines.portable.tree import ROOT, Tree
 from windowsfilter.errors import AlreadyExists, EntryNotFound, HostError, UsageError
 from windowsfilter.layers.durable import delete_tree
@@ -158,12 +158,7 @@ class ScratchEditor:
         hidden = self._hidden(path)
         if hidden is not None and not may_delete(path.strip(b"/").rpartition(b"/")[0]):
             raise ScratchRefused(path, "was deleted, which a layer cannot say")
-        other = next(self._other_names(found), None)
-        if other is not None and other.place is not None and other.upper is not None:
-            # The file stays under another name, and so do its streams.
-            with self._root.reopen(other.place.path) as place:
-                self._move_streams(found, place, other.upper.name)
-            found.streams = []
+        self._save_streams(found)
         self._take_away(found)
         if hidden is not None:
             with self._parent("delete", path) as above:
@@ -258,12 +253,39 @@ class ScratchEditor:
         own = (found.place.path, entry.name)
         for name in upper_files(self._below, self._root):
             assert name.upper is not None and name.place is not None
-            same = (name.upper.stat.st_dev, name.upper.stat.st_ino) == (
-                entry.stat.st_dev,
-                entry.stat.st_ino,
-            )
-            if same and (name.place.path, name.upper.name) != own:
+            if (
+                identity(name.upper) == identity(entry)
+                and (name.place.path, name.upper.name) != own
+            ):
                 yield name
+
+    def _save_streams(self, found: Merged) -> None:
+        """What is about to go may hold streams of files that stay under other names."""
+        if found.upper is not None and found.upper.kind is UpperKind.FILE:
+            other = next(self._other_names(found), None)
+            if other is not None:
+                self._give_streams(found, other)
+                found.streams = []
+            return
+        below = tuple(place.child(entry.name) + b"/" for place, entry, _ in found.descend)
+        inside: list[Merged] = []
+        heirs: dict[tuple[int, int], Merged] = {}
+        for name in upper_files(self._below, self._root) if below else ():
+            assert name.upper is not None and name.place is not None
+            if name.upper.stat.st_nlink > 1:
+                if name.place.child(name.upper.name).startswith(below):
+                    inside.append(name)
+                else:
+                    heirs[identity(name.upper)] = name
+        for name in inside:
+            heir = None if name.upper is None else heirs.get(identity(name.upper))
+            if heir is not None:
+                self._give_streams(name, heir)
+
+    def _give_streams(self, found: Merged, heir: Merged) -> None:
+        assert heir.place is not None and heir.upper is not None
+        with self._root.reopen(heir.place.path) as place:
+            self._move_streams(found, place, heir.upper.name)
 
     def _stream_name(self, found: Merged, stream: bytes) -> bytes:
         """The stream's name in the spelling it has, so that no second one comes beside it."""

@@ -21,7 +21,8 @@ from windowsfilter.engines.portable.scratch_upper import (
     UpperEntry,
     UpperKind,
 )
-from windowsfilter.engines.portable.shown import are_shown_permissions
+from windowsfilter.engines.portable.shown import are_shown_permissions, permissions
+from windowsfilter.engines.portable.tree import ROOT
 from windowsfilter.ntfs import filetime
 from windowsfilter.ntfs.attributes import FileAttribute
 from windowsfilter.wire.tar import pax
@@ -101,7 +102,7 @@ class MetadataOf:
         record = self._below.tree.record(slot)
         if record is None:
             return True  # nothing was known of it
-        if entry.kind is not UpperKind.SYMLINK and self._mode(entry, record) != record.mode:
+        if entry.kind is not UpperKind.SYMLINK and self._mode(entry, slot, record) != record.mode:
             return False
         if (self._user(entry, record.uid), self._group(entry, record.gid)) != (
             record.uid,
@@ -139,7 +140,7 @@ class MetadataOf:
             records.pop(TEXT_DESCRIPTOR, None)
         mode = record.mode
         if entry.kind is not UpperKind.SYMLINK:
-            mode = self._mode(entry, record)
+            mode = self._mode(entry, slot, record)
         write = record.write
         if not _same_time(entry.stat.st_mtime_ns, write):
             write = _filetime(entry.stat.st_mtime_ns, path)
@@ -208,11 +209,15 @@ class MetadataOf:
 
     # -- single values ------------------------------------------------------------------------
 
-    def _mode(self, entry: UpperEntry, record: Record) -> int:
+    def _mode(self, entry: UpperEntry, slot: int, record: Record) -> int:
         """The tar's mode where the permissions are as shown, else the permissions of now."""
         is_directory = entry.kind is UpperKind.DIRECTORY
         now = entry.stat.st_mode & _PERMISSIONS
-        if are_shown_permissions(now, record.mode, directory=is_directory):
+        if now == permissions(record.mode, directory=is_directory):
+            return record.mode
+        # Only their owner gets past the top directories of a mount.
+        top = is_directory and self._below.tree.parents[slot] == ROOT
+        if top and are_shown_permissions(now, record.mode, directory=True):
             return record.mode
         return (record.mode & ~_PERMISSIONS) | stat.S_IFMT(entry.stat.st_mode) | now
 

@@ -178,7 +178,7 @@ class Walk:
         entry, marks = node.merged.upper, node.merged.streams
         if not marks or entry is None or entry.stat.st_nlink == 1 or node.is_directory:
             return
-        shared = self._shared.setdefault(_identity(entry), [])
+        shared = self._shared.setdefault(identity(entry), [])
         for mark in marks:
             if any(fold(other.name) == fold(mark.name) for other in shared):
                 raise ScratchRefused(
@@ -217,8 +217,8 @@ class Walk:
         there = merged.there
         node.change = ChangeKind.ADD if there is None else ChangeKind.MODIFY
         entry, origin = merged.upper, merged.origin
-        if entry is not None and _identity(entry) in self._shared:
-            merged.streams = self._shared[_identity(entry)]
+        if entry is not None and identity(entry) in self._shared:
+            merged.streams = self._shared[identity(entry)]
         node.streams, differ = self.contents.streams(merged)
         if entry is None:
             if not differ:
@@ -261,7 +261,7 @@ class Walk:
         if entry is not None:
             if entry.stat.st_nlink == 1:
                 return
-            key = _identity(entry)
+            key = identity(entry)
         if key not in self._links and origin is not None and self.below.is_file(origin):
             remaining = self._in_place(entry, origin)
             if remaining is not None:
@@ -318,10 +318,11 @@ def _has_streams(directory: UpperDirectory) -> bool:
 def _same_inode(found: Merged, entry: UpperEntry | None) -> bool:
     if found.upper is None or entry is None:
         return found.upper is None and entry is None
-    return _identity(found.upper) == _identity(entry)
+    return identity(found.upper) == identity(entry)
 
 
-def _identity(entry: UpperEntry) -> tuple[int, int]:
+def identity(entry: UpperEntry) -> tuple[int, int]:
+    """What names of one file in an upper have in common."""
     return entry.stat.st_dev, entry.stat.st_ino
 
 
