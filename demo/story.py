@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,13 +96,9 @@ class Story:
             names = ", ".join(f"{pin.project} {pin.version}" for pin in wheels.PINS)
             self._report.fact(f"{names} ({fetched // _MEGA} MiB fetched now)")
             for layer, what in zip(self._image.layers, ("base", "update"), strict=True):
-                kinds = dict.fromkeys(Kind, 0)
-                for entry in layer.entries:
-                    kinds[entry.kind] += 1
+                kinds = Counter(entry.kind for entry in layer.entries)
                 counts = ", ".join(
-                    f"{count:,} {kind.name.lower().replace('_', ' ')}"
-                    for kind, count in kinds.items()
-                    if count
+                    f"{kinds[kind]:,} {words}" for kind, words in _KINDS.items() if kinds[kind]
                 )
                 self._report.fact(f"{what}: {layer.tar_size // _MEGA} MiB, {counts}")
 

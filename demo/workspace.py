@@ -41,7 +41,8 @@ def workspace(cache: Path) -> Iterator[Path]:
 def clear(folder: Path) -> None:
     """Take down every mount below `folder`, then remove it."""
     for place in reversed(mounts_below(folder) + _store_mounts(folder)):
-        done = subprocess.run(["umount", place], capture_output=True, text=True, check=False)
+        unmount = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
+        done = subprocess.run([*unmount, place], capture_output=True, text=True, check=False)
         if done.returncode:
             raise HostError(f"clean up after the demonstration: {done.stderr.strip()}")
     if folder.exists():
