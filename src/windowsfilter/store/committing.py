@@ -21,7 +21,7 @@ from windowsfilter.errors import UsageError
 from windowsfilter.images import documents, references
 from windowsfilter.layers.manifest import LayerManifest
 from windowsfilter.store.core import Core
-from windowsfilter.store.holds import HoldKind
+from windowsfilter.store.holds import ANY, HoldKind
 from windowsfilter.store.images import ImageRecord
 from windowsfilter.store.loading import add_sealed_layer
 
@@ -44,26 +44,25 @@ def commit(
     if scratch.image is None or scratch.parent is None:
         raise UsageError(f"commit scratch {scratch.name}: it was not made from an image")
     chain = [layer.id for layer in reversed(core.catalog.chain(scratch.parent))]
-    held = [(HoldKind.LAYER, layer) for layer in chain]
+    # The blob's name is not known before it exists: hold all there are, as long as that.
+    held = [(HoldKind.BLOB, ANY), *((HoldKind.LAYER, layer) for layer in chain)]
     with core.holds.held(held, f"commit of {scratch.name}"):
         with locked(), exported(export) as stream:
             blob = core.blobs.add(stream)
-        objects = [
-            (HoldKind.BLOB, blob.diff_id.hex),
-            (HoldKind.LAYER, _chain_id(core, chain, blob).hex),
-        ]
+        made = _chain_id(core, chain, blob)
+        record, config = _image(core, scratch, [*chain, made.hex], blob, created_by)
+        objects = [(HoldKind.LAYER, made.hex), (HoldKind.IMAGE, record.id.hex)]
         with core.holds.held(objects, f"commit of {scratch.name}"):
-            if not core.blobs.has(blob.diff_id):  # removed between import and hold
-                raise UsageError(f"commit scratch {scratch.name}: removed by somebody, try again")
-            layer = add_sealed_layer(core, blob, _chain_id(core, chain, blob), chain[-1])
-            record = _image(core, scratch, [*chain, layer], blob, created_by)
+            add_sealed_layer(core, blob, made, chain[-1])
+            core.images.add(record, config=config)
             core.images.tag(record.id, tags)
             return core.catalog.image(record.id)
 
 
 def _image(
     core: Core, scratch: LayerManifest, layers: list[str], blob: BlobManifest, created_by: str
-) -> ImageRecord:
+) -> tuple[ImageRecord, bytes]:
+    """The new image's record and config: the parent's with one layer more."""
     assert scratch.image is not None
     parent = documents.parse_config(
         core.images.config(scratch.image), what=f"config {scratch.image}"
@@ -82,7 +81,7 @@ def _image(
         layers=tuple(layers),
         platform=documents.build_platform(config.platform),
     )
-    return core.images.add(record, config=raw)
+    return record, raw
 
 
 def _chain_id(core: Core, chain: list[str], blob: BlobManifest) -> ChainID:

@@ -18,7 +18,7 @@ from windowsfilter.images import documents, references
 from windowsfilter.images.source_images import SourceImage, SourceLayer
 from windowsfilter.layers.manifest import LayerManifest, LayerState, Owner
 from windowsfilter.store.core import Core, Event, Progress
-from windowsfilter.store.holds import HoldKind
+from windowsfilter.store.holds import ANY, HoldKind
 from windowsfilter.store.images import CompressedLayer, ImageRecord
 
 
@@ -47,6 +47,8 @@ def load_image(
         (HoldKind.LAYER, chain_id(config.diff_ids[: number + 1]).hex)
         for number in range(len(config.diff_ids))
     ]
+    if not options.verify:  # the layers may turn out to be others than the config says
+        objects += [(HoldKind.BLOB, ANY), (HoldKind.LAYER, ANY)]
     stored: list[StoredLayer] = []
     try:
         with core.holds.held(objects, "load"):

@@ -95,6 +95,7 @@ def mount_scratch(core: Core, scratch: LayerManifest, target: Path, view: View) 
         mounted = mounts_of(core, scratch.id)
         if mounted:
             raise UsageError(f"mount scratch {scratch.name}: it is mounted at {mounted[0].path}")
+        scratch = core.catalog.layer(scratch.id)  # as it is under the lock
         with _held_while_mounted(core, place, SCRATCH_PURPOSE, [*layers, scratch.id]):
             request = _request(core, layers, place, view, name=scratch.id)
             upper = Upper(folder / "upper", folder / "work")

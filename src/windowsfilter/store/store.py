@@ -161,17 +161,21 @@ class Store:
         A tag of an image that has others only goes itself. Raises ImageNotFound, or LayerInUse
         naming who needs the image (`force` removes it all the same and keeps needed layers).
         """
-        image_id = self._image_id(name)
-        tags = self.core.catalog.tags_of(image_id)
-        by_tag = self._is_tag(name)
-        if by_tag and len(tags) > 1:
-            self.core.images.untag(references.normalise(name))
-            return Removed()
-        if not by_tag and len(tags) > 1 and not force:
-            raise UsageError(f"remove image {name}: it has the tags {', '.join(tags)}; use force")
         self.core.forget_chains()
         mounts.forget_vanished(self.core)
-        return self.core.garbage.remove_image(image_id, force=force)
+        garbage = self.core.garbage
+        if self._is_tag(name):
+            reference = references.normalise(name)
+            image_id = self._image_id(name)
+            if self.core.catalog.tags_of(image_id) == [reference]:
+                return garbage.remove_image(image_id, force=force)
+            self.core.images.untag(reference)
+            return Removed()
+        image_id = self._image_id(name)
+        tags = self.core.catalog.tags_of(image_id)
+        if len(tags) > 1 and not force:
+            raise UsageError(f"remove image {name}: it has the tags {', '.join(tags)}; use force")
+        return garbage.remove_image(image_id, force=force)
 
     def save(
         self,
