@@ -18,7 +18,7 @@ import click
 from windowsfilter.cli.commands import INTERRUPTED, Group
 from windowsfilter.cli.settings import Settings
 from windowsfilter.errors import HostError, UsageError, WindowsFilterError
-from windowsfilter.ui.output import complain, complain_in_json
+from windowsfilter.ui.output import complain, complain_in_json, output_error
 
 NAME = "windowsfilter"
 COMPLETE_VARIABLE = "_WINDOWSFILTER_COMPLETE"
@@ -81,6 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command with these arguments; its exit code."""
     settings = Settings()
     arguments = list(arguments)
+    code = 0
     try:
         with settings.closing:
             code = _run(arguments, settings)
@@ -91,8 +92,8 @@ def run(arguments: Sequence[str]) -> int:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         code = _interrupted()
-    except OSError as error:
-        code = _fail(_on_output(error), settings, arguments)
+    except OSError as error:  # of the flush; if the command failed by that too, it has been said
+        code = code or _fail(output_error(error), settings, arguments)
         _forget_stdout()
     return code
 
@@ -176,11 +177,6 @@ def _without_number(error: OSError) -> str:
     """The words of an error without Python's `[Errno 95]` in front."""
     where = f"{error.filename!r}: " if error.filename is not None else ""
     return where + (error.strerror or str(error))
-
-
-def _on_output(error: OSError) -> OSError:
-    """What failed when the last of the output was written."""
-    return HostError(f"write standard output: {error.strerror or error}")
 
 
 def _interrupted() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from windowsfilter.errors import UsageError
+from windowsfilter.errors import HostError, UsageError
 from windowsfilter.ui import text
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Output:
         if _is_terminal(stdout):
             stdout.write(_printable(text.escaped(line), stdout) + end)
         else:
-            _raw(stdout).write(text.encode(line + end))
+            _write(text.encode(line + end))
 
     def lines(self, lines: Iterable[str], *, end: str = "\n") -> None:
         """`line` for each."""
@@ -83,7 +83,7 @@ class Output:
         return _raw(sys.stdout)
 
     def _json(self, document: str, end: str = "\n") -> None:
-        _raw(sys.stdout).write((text.escaped_in_json(document) + end).encode())
+        _write((text.escaped_in_json(document) + end).encode())
 
     # -- everything else ----------------------------------------------------------------------
 
@@ -127,6 +127,20 @@ def _dump(value: Any, *, indent: int | None = None, ascii_only: bool = False) ->
 
 def _is_terminal(stream: IO[str]) -> bool:
     return stream.isatty()
+
+
+def output_error(error: OSError) -> HostError:
+    """What to say when standard output takes no more."""
+    return HostError(f"write standard output: {error.strerror or error}")
+
+
+def _write(data: bytes) -> None:
+    try:
+        _raw(sys.stdout).write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise output_error(error) from error
 
 
 def _raw(stream: IO[str]) -> BinaryIO:
