@@ -291,11 +291,11 @@ class Tree:
             for link in remaining:
                 self._name(link, None)
         for link in own.values():
-            slot = self.kids[link.parent].get(link.key)
+            slot = self.kids.get(link.parent, {}).get(link.key)
             if slot is not None and self.is_dangling(slot):
                 number = link.ref & _RECORD_MASK
-                target = index.link(number).decode("utf-8", "backslashreplace")
-                reason = f"hard link to {target!r}, which does not exist"
+                wanted = index.link(number).decode("utf-8", "backslashreplace")
+                reason = f"hard link to {wanted!r}, which does not exist"
                 self.problems.append(Problem(layer, number, index.name(number), reason))
 
     def _name(self, link: _Link, target: int | None) -> None:
