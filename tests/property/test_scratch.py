@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.property.ntfs_model import DIRECTORY, FILE, LINK, Inode, Model, Name, Refused
-from tests.support import chains
+from tests.support import chains, mounts
 from tests.support.scratches import TestScratch, data, scratch
 from windowsfilter.engines.portable.index import Kind
 from windowsfilter.engines.portable.scratch_edit import ScratchEditor
@@ -103,8 +103,8 @@ class Step(NamedTuple):
     stream: bytes = b""
     body: bytes = b""
     swap: bool = False
-    heir: bytes | None = None
-    """Another name of a file that is removed."""
+    others: tuple[bytes, ...] = ()
+    """Other names that the file has in the scratch."""
 
 
 def model_of(tree: Tree) -> Model:
@@ -183,8 +183,7 @@ def apply(model: Model, operation: Operation) -> Step | None:
             if shares_streams(model, path):
                 return None
             model.remove(path)
-            heirs = [other for other, one in model.walk() if one.inode is name.inode and one.copied]
-            return Step(verb, path, swap=swap, heir=heirs[0] if heirs and name.copied else None)
+            return Step(verb, path, swap=swap, others=other_names(model, name))
         if verb in ("rename", "respell"):
             path = pick(things)
             to = at
@@ -202,7 +201,10 @@ def apply(model: Model, operation: Operation) -> Step | None:
         if verb == "stream":
             path = pick(files if swap else [*files, *things])
             model.write_stream(path, stream, body)
-            return Step(verb, path, stream=stream, body=body, swap=swap)
+            name = model.find(path)
+            assert name is not None
+            others = other_names(model, name)
+            return Step(verb, path, stream=stream, body=body, swap=swap, others=others)
         path = pick(model.paths(FILE, DIRECTORY) if verb == "chmod" else files)
         if path.count(b"/") == 0:
             return None
@@ -213,6 +215,17 @@ def apply(model: Model, operation: Operation) -> Step | None:
         return Step(verb, path, swap=swap)
     except Refused:
         return None
+
+
+def other_names(model: Model, name: Name) -> tuple[bytes, ...]:
+    """Paths of the other names of a file that the scratch has as one file."""
+    if not name.copied:
+        return ()
+    return tuple(
+        path
+        for path, one in model.walk()
+        if one is not name and one.inode is name.inode and one.copied
+    )
 
 
 def shares_streams(model: Model, path: bytes) -> bool:
@@ -305,8 +318,8 @@ class Kernel:
     def _remove(self, step: Step) -> None:
         found = self._all(step.path)
         for path, stream in list(self._streams(found)):
-            if step.heir is not None:
-                os.rename(path, self._one(step.heir) + b":" + stream)
+            if step.others:
+                os.rename(path, self._one(step.others[0]) + b":" + stream)
             else:
                 os.unlink(path)
         for path in found:
@@ -338,25 +351,12 @@ class Kernel:
 
     def _stream(self, step: Step) -> None:
         path = self._one(step.path)
-        names = [(path, path)]
-        if os.path.isfile(path):
-            inode = os.stat(path).st_ino
-            for folder, _, files in os.walk(self._mount):
-                names += [
-                    (folder + b"/" + name, path)
-                    for name in files
-                    if os.lstat(folder + b"/" + name).st_ino == inode
-                ]
-        for one, _ in names:
+        for one in (path, *map(self._one, step.others)):
             for stream, name in self._streams([one]):
-                if fold(name) == fold(step.stream) and self._copied(one, path):
+                if fold(name) == fold(step.stream):
                     Path(os.fsdecode(stream)).write_bytes(step.body)
                     return
         Path(os.fsdecode(path + b":" + step.stream)).write_bytes(step.body)
-
-    def _copied(self, one: bytes, path: bytes) -> bool:
-        """Whether two names are one file in the scratch, not only in the chain below."""
-        return one == path or os.stat(one).st_dev == os.stat(path).st_dev
 
     def _chmod(self, step: Step) -> None:
         path = self._one(step.path)
@@ -438,8 +438,8 @@ def check_metadata(model: Model, result: Model) -> None:
 
 
 @contextmanager
-def fresh() -> Iterator[tuple[TestScratch, Model]]:
-    folder = Path(tempfile.mkdtemp(prefix="scratch-property-"))
+def fresh(disk: Path | None = None) -> Iterator[tuple[TestScratch, Model]]:
+    folder = Path(tempfile.mkdtemp(prefix="scratch-property-", dir=disk))
     try:
         with scratch(folder / "one", BASE, CHILD) as work:
             model = model_of(work.tree)
@@ -470,22 +470,45 @@ def test_edits_come_to_what_ntfs_would_hold(work: list[Operation]) -> None:
         check(one, model)
 
 
+def work_in(mount: Path, model: Model, work: list[Operation]) -> Model:
+    """Do what can be done in a mount, and to the model; the model then is what should be."""
+    kernel = Kernel(mount)
+    for operation in work:
+        before = model.copied()
+        step = apply(model, operation)
+        if step is None:
+            continue
+        if kernel.can(step):
+            kernel.do(step)
+        else:
+            model = before
+    return model
+
+
 @pytest.mark.root
 @given(operations(MOUNT_VERBS))
 @COMMON
 def test_work_in_a_mount_comes_to_what_ntfs_would_hold(work: list[Operation]) -> None:
     with fresh() as (one, model):
         with one.mounted() as mount:
-            kernel = Kernel(mount)
-            for operation in work:
-                before = model.copied()
-                step = apply(model, operation)
-                if step is None:
-                    continue
-                if kernel.can(step):
-                    kernel.do(step)
-                else:
-                    model = before
+            model = work_in(mount, model, work)
+        check(one, model)
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with mounts.disk(tmp_path_factory.mktemp("disk")) as folder:
+        (folder / "images").mkdir()
+        yield folder
+
+
+@pytest.mark.root
+@given(work=operations(MOUNT_VERBS))
+@settings(COMMON, max_examples=EXAMPLES // 2)
+def test_work_over_images_comes_to_what_ntfs_would_hold(disk: Path, work: list[Operation]) -> None:
+    with fresh(disk) as (one, model):
+        with one.mounted_from_images(disk / "images") as mount:
+            model = work_in(mount, model, work)
         check(one, model)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +17,15 @@ from pathlib import Path
 
 from tests.support.chains import Blobs, Entry
 from windowsfilter.engines.portable.blobs import LayerBlob
+from windowsfilter.engines.portable.chains import ChainImages
 from windowsfilter.engines.portable.erofs_xattrs import ENTRY_VALUE
+from windowsfilter.engines.portable.mounting import Access, KernelMounts, Upper, unmount
 from windowsfilter.engines.portable.scratch_changes import changes
 from windowsfilter.engines.portable.scratch_edit import ScratchEditor, editing
 from windowsfilter.engines.portable.scratch_export import export
 from windowsfilter.engines.portable.shown import ShownTree, permissions
 from windowsfilter.engines.portable.tree import Tree
+from windowsfilter.engines.portable.view import View
 from windowsfilter.ntfs import filetime
 from windowsfilter.wire.tar import TarEntry, read_entries
 
@@ -60,6 +64,27 @@ class TestScratch:
             yield place
         finally:
             subprocess.run(["umount", place], check=True)
+
+    @contextmanager
+    def mounted_from_images(self, images: Path) -> Iterator[Path]:
+        """The same over EROFS images, as scratches are really mounted; `images` keeps those."""
+        layers = [layer for layer in self.tree.layers if isinstance(layer, LayerBlob)]
+        chain_images = ChainImages(
+            images, staging=lambda _: Path(tempfile.mkdtemp(dir=images.parent)), lock=_no_lock
+        )
+        chain_images.get(layers[:1])  # so that there is a delta image
+        image = chain_images.get(layers)
+        upper = Upper(self.upper, self.folder / "work")
+        place = self.folder / "mount"
+        for folder in (upper.work, place):
+            folder.mkdir(exist_ok=True)
+        KernelMounts(Access.FILE, self.folder / "run").mount_scratch(
+            image, upper, place, view=View.LAYER, name="test"
+        )
+        try:
+            yield place
+        finally:
+            unmount(place)
 
     @contextmanager
     def edited(self) -> Iterator[ScratchEditor]:
@@ -106,6 +131,11 @@ class TestScratch:
         ref = self.tree.ref(self.tree.inode(slot))
         if ref is not None:  # an implied directory has none
             self.mark(path, "windows.entry", ENTRY_VALUE.pack(*ref))
+
+
+@contextmanager
+def _no_lock(_key: str) -> Iterator[None]:
+    yield
 
 
 @contextmanager
