@@ -1,7 +1,8 @@
 """The process behind a FUSE mount; not for people. `engines/portable/fuse_mount.py` starts it.
 
-The only argument is the number of a socket. It carries the task, then the report that the mount
-works or why it does not; with a mount in a namespace, its end tells the server to go.
+The first argument is the number of a socket. It carries the task, then the report that the mount
+works or why it does not; with a mount in a namespace, its end tells the server to go. The second
+argument, the mount point, only shows in the list of processes.
 """
 
 from __future__ import annotations

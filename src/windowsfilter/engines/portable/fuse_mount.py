@@ -24,13 +24,15 @@ from pathlib import Path
 
 from windowsfilter.engines.portable import fuse_device, kernel
 from windowsfilter.engines.portable.fuse_device import Way
-from windowsfilter.engines.portable.fuse_nodes import Presentation, ViewName
+from windowsfilter.engines.portable.fuse_nodes import Presentation
 from windowsfilter.engines.portable.fuse_task import Report, Task
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import HostError, UsageError
 
 CHILD_MODULE = "windowsfilter.cli._fuse_child"
 UNMOUNT_WAIT_S = 10.0
 _MAX_REPORT = 1 << 20
+_START_TIME = 19  # in /proc/PID/stat, counted from the state: proc(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def mount(
     layers: Sequence[Path],
     target: Path,
     *,
-    view: str = ViewName.VOLUME,
+    view: str = View.VOLUME,
     overlay_lower: bool = False,
     streams: bool = False,
     allow_other: bool = False,
@@ -95,9 +97,12 @@ def mount(
 def unmount(target: Path, *, lazy: bool = False, server: int | None = None) -> None:
     """Remove the mount at `target`; EBUSY if it is in use, unless `lazy` leaves that for later.
 
-    With the process id that `mount` gave, returns when the server is gone, and with it its hold on
-    the blobs' space. Raises HostError.
+    Returns when the server is gone, and with it its hold on the blobs' space. `server`, the process
+    id that `mount` gave, is needed for that where `target` is another mount that stands on it.
+    Raises HostError.
     """
+    if server is None and not lazy:
+        server = find_server(target)
     with contextlib.ExitStack() as stack:
         waiting = None if server is None or lazy else _open_process(server)
         if waiting is not None:
@@ -110,9 +115,22 @@ def unmount(target: Path, *, lazy: bool = False, server: int | None = None) -> N
             select.select([waiting], [], [], UNMOUNT_WAIT_S)
 
 
+def find_server(target: Path) -> int | None:
+    """The process that serves the topmost mount at `target`; None if none is seen from here."""
+    words = [CHILD_MODULE.encode(), os.fsencode(target.absolute())]
+    servers = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if (entry / "cmdline").read_bytes().split(b"\0")[3:6:2] == words:
+                    fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+                    servers.append((int(fields[_START_TIME]), int(entry.name)))
+    return max(servers, default=(0, None))[1]
+
+
 @contextlib.contextmanager
 def private_mount(
-    layers: Sequence[Path], *, view: str = ViewName.VOLUME, streams: bool = False
+    layers: Sequence[Path], *, view: str = View.VOLUME, streams: bool = False
 ) -> Iterator[Path]:
     """A chain at a path below /proc, without privileges: any process of this user can read it.
 
@@ -139,7 +157,7 @@ def run(
     target: Path,
     command: Sequence[str],
     *,
-    view: str = ViewName.VOLUME,
+    view: str = View.VOLUME,
     streams: bool = False,
 ) -> int:
     """Run `command` where a chain is mounted at `target`, without privileges; its exit code.
@@ -165,7 +183,7 @@ def run(
 
 def _presentation(way: Way, view: str, *, streams: bool) -> Presentation:
     try:
-        name = ViewName(view)
+        name = View(view)
     except ValueError:
         raise UsageError(f"mount: no view {view!r}; there are volume and layer") from None
     if way is Way.DIRECT and fuse_device.in_initial_namespace():
@@ -186,12 +204,14 @@ def _directory(target: Path) -> Path:
 
 def _start(task: Task, *, terminal: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a server; `terminal` gives it (and its command) the caller's standard streams."""
+    title = "private" if task.way is Way.NAMESPACE else task.target
     ours, theirs = socket.socketpair()
     with theirs:
         try:
             process = subprocess.Popen(
-                # -P: whatever lies in the current directory is not imported.
-                [sys.executable, "-P", "-m", CHILD_MODULE, str(theirs.fileno())],
+                # -P: whatever lies in the current directory is not imported. The last word is for
+                # `find_server` and for people who look at the list of processes.
+                [sys.executable, "-P", "-m", CHILD_MODULE, str(theirs.fileno()), title],
                 pass_fds=[theirs.fileno()],
                 stdin=None if terminal else subprocess.DEVNULL,
                 stdout=None if terminal else subprocess.DEVNULL,

@@ -13,10 +13,10 @@ import errno
 import os
 import stat
 import struct
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
 from windowsfilter.engines.portable import erofs_xattrs as xattrs
@@ -31,6 +31,7 @@ from windowsfilter.engines.portable.shown import (
     permissions,
 )
 from windowsfilter.engines.portable.tree import Tree
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import StoreDamaged, UsageError
 from windowsfilter.ntfs.filetime import UNIX_EPOCH
 from windowsfilter.ntfs.names import fold
@@ -59,20 +60,11 @@ _TYPES = {
 }
 
 
-class ViewName(StrEnum):
-    """Which part of a chain a mount shows."""
-
-    VOLUME = "volume"
-    """What the container sees as `C:\\`: the subtree `Files`."""
-    LAYER = "layer"
-    """`Files`, `Hives`, `UtilityVM` as in the tar."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presentation:
     """How a mount shows a tree."""
 
-    view: ViewName = ViewName.VOLUME
+    view: View = View.VOLUME
     overlay_lower: bool = False
     """For overlayfs: names match exactly, and no attribute is too large to be copied up."""
     private: bool = False
@@ -332,7 +324,7 @@ class Nodes:
             mode = DIRECTORY_MODE if record is None else permissions(record.mode, directory=True)
             if self.how.private and self.tree.parents[slot] == self.tree.ROOT:
                 mode &= PRIVATE_MODE
-            return stat.S_IFDIR | mode, 2 + self._directories.get(slot, 0), 0, record
+            return stat.S_IFDIR | mode, 2 + self._directories[slot], 0, record
         assert record is not None
         if kind == _FILE:
             links = 1 if node & _STREAM else self.tree.link_count(node - _FIRST)
@@ -389,8 +381,8 @@ class Nodes:
         return descriptor
 
 
-def _root(tree: Tree, view: ViewName) -> int:
-    if view is ViewName.LAYER:
+def _root(tree: Tree, view: View) -> int:
+    if view is View.LAYER:
         return tree.ROOT
     found = tree.lookup(VOLUME)
     if found is None or not tree.is_directory(found):
@@ -398,11 +390,10 @@ def _root(tree: Tree, view: ViewName) -> int:
     return found
 
 
-def _count_directories(tree: Tree) -> dict[int, int]:
-    """Directory -> how many directories it holds, where there are any."""
-    counts: dict[int, int] = {}
+def _count_directories(tree: Tree) -> array[int]:
+    """How many directories each slot holds."""
+    counts = array("I", bytes(4 * len(tree)))
     for slot in tree.kids:
         if slot != tree.ROOT:
-            above = tree.parents[slot]
-            counts[above] = counts.get(above, 0) + 1
+            counts[tree.parents[slot]] += 1
     return counts

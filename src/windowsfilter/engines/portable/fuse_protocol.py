@@ -49,8 +49,6 @@ and write time, each seconds and nanoseconds; no device numbers."""
 
 MIN_READ_BUFFER = 8192
 """The kernel refuses to hand requests to a smaller buffer."""
-MAX_NAME = 1024
-"""FUSE_NAME_MAX: longer names never reach us."""
 STATX_BASIC_AND_BIRTH = 0xFFF
 
 
@@ -95,15 +93,3 @@ class InitFlag(IntFlag):
 WANTED = InitFlag(sum(InitFlag))
 
 DT_DIR, DT_REG, DT_LNK = 4, 8, 10
-
-
-def name_of(body: bytes | memoryview) -> bytes | None:
-    """The name at the start of a request's body; None if it has no end."""
-    raw = bytes(body)
-    end = raw.find(b"\0")
-    return None if end < 0 else raw[:end]
-
-
-def refusal(unique: int, errno: int) -> bytes:
-    """The answer that a request failed."""
-    return OUT_HEADER.pack(OUT_HEADER.size, -errno, unique)

@@ -19,9 +19,10 @@ from typing import Self
 from windowsfilter.engines.portable import fuse_device, kernel
 from windowsfilter.engines.portable.blobs import BlobManifest, LayerBlob
 from windowsfilter.engines.portable.fuse_device import Way
-from windowsfilter.engines.portable.fuse_nodes import Nodes, Presentation, ViewName
+from windowsfilter.engines.portable.fuse_nodes import Nodes, Presentation
 from windowsfilter.engines.portable.fuse_server import serve
 from windowsfilter.engines.portable.tree import Tree
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import FormatError, HostError, StoreDamaged, UsageError
 
 _KINDS = (UsageError, FormatError, StoreDamaged)
@@ -67,7 +68,7 @@ class Task:
             target=Path(fields["target"]),
             way=Way(fields["way"]),
             how=Presentation(
-                view=ViewName(fields["view"]),
+                view=View(fields["view"]),
                 overlay_lower=fields["overlay_lower"],
                 private=fields["private"],
                 streams=fields["streams"],
@@ -131,8 +132,13 @@ def serve_task(task: Task, ready: Callable[[], None]) -> None:
         # The tree has millions of objects and no cycles: looking through them costs seconds.
         gc.freeze()
         gc.disable()
+
+        def begin() -> None:
+            fuse_device.raise_read_ahead(task.target)
+            ready()
+
         with _mounted(task) as device:
-            serve(device, nodes, ready=ready)
+            serve(device, nodes, ready=begin)
 
 
 @contextlib.contextmanager

@@ -230,6 +230,17 @@ def test_nothing_can_be_written(base):
             change()
 
 
+@pytest.mark.parametrize("name", ["a b", "a,b", "a\\b", "a\nb", "\u00fc\udcff", "-o"])
+def test_mount_points_may_have_any_name(blobs, tmp_path, monkeypatch, name):
+    place = tmp_path / name
+    place.mkdir()
+    with blobs.chain(fuse_chains.BASE) as chain:
+        monkeypatch.chdir(tmp_path)
+        with mounted(chain, Path(name)):
+            assert (place / "b.txt").exists()
+    assert os.listdir(place) == []
+
+
 def test_the_mount_table_says_what_it_is(base):
     line = next(
         line for line in Path("/proc/self/mounts").read_text().splitlines() if f" {base} " in line
@@ -246,6 +257,14 @@ def test_file_handles_survive_the_kernels_caches(base):
     Path("/proc/sys/vm/drop_caches").write_text("2")
     assert os.stat(base / "Windows" / ".." / A).st_ino == before
     assert os.statvfs(base).f_namemax == 255
+
+
+def test_big_files_are_read_ahead_in_large_pieces(base):
+    number = os.stat(base).st_dev
+    knob = Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb")
+    if not knob.exists() or not os.access("/sys", os.W_OK):
+        pytest.skip("this machine cannot change sysfs")
+    assert int(knob.read_text()) == fuse_device.READ_AHEAD_KIB
 
 
 # -- overlayfs ------------------------------------------------------------------------------------
@@ -284,6 +303,18 @@ def test_a_scratch_can_stand_on_a_mount(blobs, tmp_path, place):
         assert not is_running(found.server)
 
 
+def test_root_too_can_mount_for_a_command_or_a_reader_alone(blobs, place, capfd):
+    if fuse_device.reason(Way.NAMESPACE):
+        pytest.skip(f"this machine cannot: {fuse_device.reason(Way.NAMESPACE)}")
+    with blobs.chain(fuse_chains.BASE) as chain:
+        command = ["sh", "-c", f"cat {place}/B.TXT | wc -c; exit 3"]
+        assert fuse_mount.run(folders(chain), place, command) == 3
+        assert capfd.readouterr().out == "5000\n"
+        with fuse_mount.private_mount(folders(chain)) as root:
+            assert (root / "b.txt").read_bytes() == b"hello" * 1000
+    assert not is_mounted(place)
+
+
 # -- beginning and end ----------------------------------------------------------------------------
 
 
@@ -292,10 +323,25 @@ def test_unmounting_ends_the_server_and_gives_the_blobs_back(blobs, place):
         found = fuse_mount.mount(folders(chain), place)
         held = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{found.server}/fd")]
         assert str(chain[0].blob_path) in held
-        kernel.unmount(place)  # as umount(8) does, without telling us
-        with pytest.raises(HostError):
-            fuse_mount.unmount(place, server=found.server)
+        assert fuse_mount.find_server(place) == found.server
+        fuse_mount.unmount(place)
+        assert not is_running(found.server)
+        assert fuse_mount.find_server(place) is None
+        with pytest.raises(HostError, match="Invalid argument"):
+            fuse_mount.unmount(place)
     assert not is_mounted(place)
+
+
+def test_mounts_over_mounts_are_taken_down_one_by_one(blobs, place):
+    with blobs.chain(fuse_chains.BASE) as chain:
+        below = fuse_mount.mount(folders(chain), place)
+        above = fuse_mount.mount(folders(chain), place, view="layer")
+        assert os.path.exists(place / "Hives")
+        fuse_mount.unmount(place)
+        assert (is_running(below.server), is_running(above.server)) == (True, False)
+        assert os.path.exists(place / "mode")
+        fuse_mount.unmount(place)
+        assert not is_running(below.server)
 
 
 def test_a_mount_in_use_is_not_removed(blobs, place):
@@ -412,6 +458,12 @@ def test_a_mount_that_nobody_waits_for_any_more_is_taken_back(blobs, place):
             ours.sendall(task.build())
             ours.close()
             child = [sys.executable, "-P", "-m", fuse_mount.CHILD_MODULE, str(theirs.fileno())]
-            # The pipe ends when the server does: the first process is only its parent.
-            subprocess.run(child, pass_fds=[theirs.fileno()], capture_output=True, check=False)
+            # What the first process starts inherits the pipe, so the pipe ends with the server.
+            end, held = os.pipe()
+            subprocess.run(
+                child, pass_fds=[theirs.fileno(), held], stderr=subprocess.DEVNULL, check=False
+            )
+        os.close(held)
+        with os.fdopen(end, "rb") as pipe:
+            assert pipe.read() == b""
     assert not is_mounted(place)

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tests.support import chains, fuse_chains
 from windowsfilter.engines.portable import fuse_protocol as protocol
 from windowsfilter.engines.portable import fuse_server
-from windowsfilter.engines.portable.fuse_nodes import Nodes, Presentation, ViewName
+from windowsfilter.engines.portable.fuse_nodes import Nodes, Presentation
 from windowsfilter.engines.portable.fuse_protocol import InitFlag, Opcode
 from windowsfilter.engines.portable.fuse_server import Server
 from windowsfilter.engines.portable.tree import Tree
+from windowsfilter.engines.portable.view import View
 
 ROOT = protocol.ROOT_ID
 UNIQUE = 0x1122334455667788
@@ -504,7 +505,7 @@ def test_a_device_that_fails_otherwise_is_an_error(tree, kernel):
 
 
 def test_nodes_of_all_kinds_have_their_type_in_both_views(tree):
-    for view, path in ((ViewName.VOLUME, b"mode"), (ViewName.LAYER, b"Files/mode")):
+    for view, path in ((View.VOLUME, b"mode"), (View.LAYER, b"Files/mode")):
         with Nodes(tree, tree.layers, Presentation(view=view, streams=True)) as nodes:
             client = Client(Server(nodes))
             file = client.lookup(*path.split(b"/"))
