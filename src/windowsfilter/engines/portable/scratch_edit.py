@@ -9,7 +9,6 @@ Representation: docs/formats/scratch.md.
 from __future__ import annotations
 
 import errno
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +38,9 @@ from windowsfilter.errors import AlreadyExists, EntryNotFound, HostError, UsageE
 from windowsfilter.layers.durable import delete_tree
 from windowsfilter.ntfs.names import check_component, fold
 from windowsfilter.wire import whiteouts
+
+STAGING = "staging"
+"""Folder beside an upper directory, there while it is edited."""
 
 _DATA_SUFFIX = b":$DATA"
 
@@ -463,10 +465,13 @@ def editing(tree: Tree, upper: Path) -> Iterator[ScratchEditor]:
     """An editor of the scratch with this upper directory, over the chain of `tree`.
 
     The folder that `upper` is in must be on the same file system and writable: what is being
-    written stands there first, in a folder of its own. The scratch must not be mounted.
+    written stands there first, in the folder STAGING. One editor at a time; to change anything,
+    the scratch must not be mounted.
     """
     with open_upper(upper) as root:
-        staging = Path(tempfile.mkdtemp(prefix=".edit-", dir=upper.parent))
+        staging = upper.parent / STAGING
+        delete_tree(staging)  # of an editor that was interrupted
+        staging.mkdir(mode=0o700)
         try:
             yield ScratchEditor(tree, root, staging)
         finally:

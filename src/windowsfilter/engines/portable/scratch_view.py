@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -27,23 +28,41 @@ class _State:
     path: bytes
 
 
-class ScratchView:
-    """Looks paths up. `root` is the open upper directory; what changes in it is seen."""
+@dataclass(slots=True)
+class _Table:
+    """What a directory was found to hold."""
 
-    def __init__(self, below: Below, root: UpperDirectory) -> None:
+    names: dict[bytes, Merged]
+    """By folded name: everything that is not simply the tree's."""
+    gone: set[int]
+    """Slots of the tree's entries that are deleted."""
+    lower: int | None
+    there: int | None
+
+
+class ScratchView:
+    """Looks paths up. `root` is the open upper directory.
+
+    `keep` directories are remembered; with 0, changes in the upper are seen at once.
+    """
+
+    def __init__(self, below: Below, root: UpperDirectory, *, keep: int = 0) -> None:
         self._below = below
         self._root = root
         orphans = Orphans()
         orphans.collecting = False
         self._merger = Merger(below, orphans)
+        self._keep = keep
+        self._tables: OrderedDict[bytes, _Table | None] = OrderedDict()
 
     def find(self, path: bytes) -> Merged | None:
         """What is at a `/`-separated path in any case; None if nothing is, or for the root.
 
         The result's upper directory is not open any more: `reopen` it by its `path`.
         """
-        trail = self.trail(path)
-        return trail[-1] if trail else None
+        above, _, leaf = path.strip(b"/").rpartition(b"/")
+        table = self._directory(above) if leaf else None
+        return None if table is None else self._look_up(table, fold(leaf))
 
     def trail(self, path: bytes) -> list[Merged] | None:
         """Everything on the way to a path, the topmost directory first, as `find` gives it."""
@@ -53,7 +72,7 @@ class ScratchView:
             for leaf in path.split(b"/"):
                 if not leaf:
                     continue
-                found = self._step(state, fold(leaf))
+                found = self._look_up(self._table(state), fold(leaf))
                 if found is None:
                     return None
                 trail.append(found)
@@ -62,15 +81,16 @@ class ScratchView:
 
     def names(self, path: bytes) -> list[Merged] | None:
         """Everything in the directory at a path, by the bytes of names; None if it is none."""
-        with ExitStack() as stack:
-            state = _State([Place(self._root)], ROOT, ROOT, b"")
-            for leaf in path.split(b"/"):
-                if leaf:
-                    found = self._step(state, fold(leaf))
-                    if found is None or not self._is_directory(found):
-                        return None
-                    state = self._enter(state, found, stack)
-            return self._list(state)
+        table = self._directory(path.strip(b"/"))
+        if table is None:
+            return None
+        found = dict(table.names)
+        if table.lower == table.there and table.lower is not None:
+            for key in self._below.tree.kids.get(table.lower, {}):
+                one = self._look_up(table, key)
+                if one is not None:
+                    found[key] = one
+        return sorted(found.values(), key=lambda name: name.leaf)
 
     def leads_to_directory(self, path: bytes, target: bytes) -> bool:
         """Whether the Windows target of a link at `path` is a directory, over other links too."""
@@ -96,6 +116,28 @@ class ScratchView:
             at, target = holder, b"\\".join([link, *rest])
         return False
 
+    def _directory(self, path: bytes) -> _Table | None:
+        """What the directory at a path holds; None if there is none."""
+        key = fold(path)
+        if key in self._tables:
+            self._tables.move_to_end(key)
+            return self._tables[key]
+        table: _Table | None = None
+        with ExitStack() as stack:
+            state = _State([Place(self._root)], ROOT, ROOT, b"")
+            for leaf in filter(None, path.split(b"/")):
+                found = self._look_up(self._table(state), fold(leaf))
+                if found is None or not self._is_directory(found):
+                    break
+                state = self._enter(state, found, stack)
+            else:
+                table = self._table(state)
+        if self._keep:
+            self._tables[key] = table
+            if len(self._tables) > self._keep:
+                self._tables.popitem(last=False)
+        return table
+
     def _enter(self, state: _State, found: Merged, stack: ExitStack) -> _State:
         opened = [
             Place(stack.enter_context(directory.open_directory(entry)), exact)
@@ -105,26 +147,23 @@ class ScratchView:
         path = state.path + b"/" + found.leaf if state.path else found.leaf
         return _State(opened, found.lower, there, path)
 
-    def _step(self, state: _State, key: bytes) -> Merged | None:
+    def _table(self, state: _State) -> _Table:
         merge = self._merger.merge(state.places, state.lower, state.there, state.path)
-        for name in merge.names:
-            if name.key == key:
-                return name
-        slot = self._below.kid(state.lower, key) if state.lower == state.there else None
-        if slot is None or any(slot == gone for _, gone in merge.whiteouts):
+        return _Table(
+            {name.key: name for name in merge.names},
+            {slot for _, slot in merge.whiteouts},
+            state.lower,
+            state.there,
+        )
+
+    def _look_up(self, table: _Table, key: bytes) -> Merged | None:
+        found = table.names.get(key)
+        if found is not None or table.lower != table.there:
+            return found
+        slot = self._below.kid(table.lower, key)
+        if slot is None or slot in table.gone:
             return None
         return self._merger.base(key, slot, there=slot)
-
-    def _list(self, state: _State) -> list[Merged]:
-        merge = self._merger.merge(state.places, state.lower, state.there, state.path)
-        found = {name.key: name for name in merge.names}
-        if state.lower == state.there and state.lower is not None:
-            gone = {slot for _, slot in merge.whiteouts}
-            for key in self._below.tree.kids.get(state.lower, {}):
-                slot = self._below.kid(state.lower, key)
-                if key not in found and slot is not None and slot not in gone:
-                    found[key] = self._merger.base(key, slot, there=slot)
-        return sorted(found.values(), key=lambda name: name.leaf)
 
     def _along(
         self, volume: bytes, leaves: list[bytes]

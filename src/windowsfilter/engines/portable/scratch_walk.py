@@ -38,6 +38,8 @@ from windowsfilter.ntfs.names import fold
 
 log = logging.getLogger(__name__)
 
+# Links are looked up where their other names are; those are often together.
+_KEPT_DIRECTORIES = 64
 _SCAFFOLD_NAMES = (b"Files", b"Hives")
 
 
@@ -85,7 +87,7 @@ class Walk:
         self.below = Below(tree)
         self.root = root
         self.contents = Contents(self.below, root)
-        self.view = ScratchView(self.below, root)
+        self.view = ScratchView(self.below, root, keep=_KEPT_DIRECTORIES)
         self.metadata = MetadataOf(self.below, root.namespace, (root.stat.st_uid, root.stat.st_gid))
         self._orphans = Orphans()
         self._merger = Merger(self.below, self._orphans)
@@ -100,7 +102,7 @@ class Walk:
         A node's upper directory is open until the next node is asked for.
         Raises ScratchRefused for what cannot be in a layer, HostError for what changes meanwhile.
         """
-        if _has_streams(self.root):
+        if self.root.has_streams():
             for node in self._walk(decide=False):
                 self._share_streams(node)
         self._orphans.collecting = False
@@ -301,18 +303,6 @@ def upper_files(below: Below, root: UpperDirectory) -> Iterator[Merged]:
         entry = node.merged.upper
         if entry is not None and entry.kind is UpperKind.FILE:
             yield node.merged
-
-
-def _has_streams(directory: UpperDirectory) -> bool:
-    """Whether any name in an upper directory has a colon; only then are there orphans."""
-    for entry in directory.entries():
-        if b":" in entry.name:
-            return True
-        if entry.kind is UpperKind.DIRECTORY:
-            with directory.open_directory(entry) as inner:
-                if _has_streams(inner):
-                    return True
-    return False
 
 
 def _same_inode(found: Merged, entry: UpperEntry | None) -> bool:
