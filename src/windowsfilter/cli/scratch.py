@@ -15,7 +15,7 @@ from windowsfilter.cli.settings import Settings
 from windowsfilter.cli.streams import copied_to
 
 if TYPE_CHECKING:
-    from windowsfilter.engines.portable.view import View
+    from windowsfilter import View
 
 _STANDARD = "-"
 _PIECE = 1 << 20
@@ -252,7 +252,7 @@ def list_directory(settings: Settings, name: str, path: str, inside: str) -> Non
 
 
 def _view(inside: str) -> View:
-    from windowsfilter.engines.portable.view import View
+    from windowsfilter import View
 
     return View(inside)
 

@@ -41,7 +41,7 @@ def find(store: Store, name: str) -> Image | Layer:
 
 def find_path(store: Store, name: str, path: str, view: str | None = None) -> LayerPath:
     """A path in an image or layer, in the view that it asks for."""
-    from windowsfilter.engines.portable.view import View
+    from windowsfilter import View
 
     target = find(store, name)
     if view is not None:

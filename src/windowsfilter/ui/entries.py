@@ -74,8 +74,8 @@ def page(stat: Stat) -> Iterator[tuple[str, str]]:
     descriptor = stat.security_descriptor
     yield "Security", "none" if descriptor is None else f"{len(descriptor)} bytes, see --json"
     yield "Layer", stat.layer or "none (a directory that no tar has)"
-    for key in stat.pax:
-        yield "Record", f"{key} ({len(stat.pax[key])} characters)"
+    if stat.pax:
+        yield "Records", f"{', '.join(stat.pax)} (see --json)"
 
 
 def type_mark(stat: Stat) -> str:
