@@ -61,6 +61,8 @@ _ODD_LEAVES = frozenset((b"", b".", b".."))
 _KNOWN_NUMBERS = 4096
 # Times from 1970 to 2262: what needs no check to be a FILETIME.
 _PLAIN_NS = 1 << 63
+# Seconds of so many digits are before the year 2287.
+_PLAIN_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +295,14 @@ class Indexer:
     # -- metadata -----------------------------------------------------------------------------
 
     def _creation(self, text: bytes, entry: TarEntry) -> int:
+        # Layers have this for nearly every entry, and nearly always in this form.
+        whole, _, fraction = text.partition(b".")
+        if whole.isdigit() and len(whole) <= _PLAIN_DIGITS and len(fraction) <= 7:
+            if not fraction:
+                return int(whole) * 10_000_000 + filetime.UNIX_EPOCH
+            if fraction.isdigit():
+                ticks = int(whole + fraction.ljust(7, b"0"))
+                return ticks + filetime.UNIX_EPOCH
         try:
             return _filetime(filetime.parse_pax_time(text))
         except FormatError as error:
