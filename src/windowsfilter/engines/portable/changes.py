@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.index import Index, Kind, Record
-from windowsfilter.engines.portable.tree import ROOT, Indexed, Tree
+from windowsfilter.engines.portable.tree import ROOT, Tree
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs.names import fold
 from windowsfilter.wire import whiteouts
@@ -20,6 +21,7 @@ from windowsfilter.wire.tar import pax
 # Every layer has these two, so that one without a change in them says nothing.
 SCAFFOLD = (b"FILES", b"HIVES")
 
+_PIECE_BYTES = 1 << 20
 _MAX_RECORDS = 1 << 20  # the reader bounded them when they came in
 _TIMES = frozenset((b"mtime", b"atime", b"ctime", b"LIBARCHIVE.creationtime"))
 _STRUCTURE = frozenset((b"path", b"linkpath", b"size"))
@@ -42,14 +44,14 @@ class Change:
     """As in the tar: `Files/Windows/x.dll`, `/` separators."""
 
 
-def layer_changes(below: Tree, layer: Indexed) -> Iterator[Change]:
+def layer_changes(below: Tree, layer: LayerBlob) -> Iterator[Change]:
     """What a sealed layer changes against `below`, the tree of the layers under it.
 
     In the order of the layer's tar; a name that comes twice is listed twice. A directory that is
     only named on the way to something else is left out, as are whiteouts of nothing.
     """
     index = layer.index
-    owner = b""
+    listed = b""  # what the streams that follow belong to, if it is listed already
     for number, record, name, _ in index.entries():
         kind = Kind(record.kind)
         if kind is Kind.WHITEOUT:
@@ -57,16 +59,17 @@ def layer_changes(below: Tree, layer: Indexed) -> Iterator[Change]:
         elif kind is Kind.OPAQUE:
             yield from _opaque(below, name)
         elif kind is Kind.STREAM:
-            # A stream stands behind its file, which is listed; alone it changes its file.
-            file = name.rpartition(b"/")
-            whole = file[0] + file[1] + file[2].partition(b":")[0]
-            if fold(whole) != owner:
-                owner = fold(whole)
-                yield _change(below, whole)
+            above, slash, leaf = name.rpartition(b"/")
+            owner, _, stream = leaf.partition(b":")
+            owner = above + slash + owner
+            if fold(owner) != listed and not _same_stream(below, layer, record, owner, stream):
+                listed = fold(owner)
+                yield _change(below, owner)
+        elif kind is not Kind.DIRECTORY or _says_more(below, index, number, record, name):
+            listed = fold(name)
+            yield _change(below, name)
         else:
-            owner = fold(name)
-            if kind is not Kind.DIRECTORY or _says_more(below, index, number, record, name):
-                yield _change(below, name)
+            listed = b""
 
 
 def _change(below: Tree, name: bytes) -> Change:
@@ -112,6 +115,25 @@ def _says_more(below: Tree, index: Index, number: int, record: Record, name: byt
     if older.value(before.sd) != index.value(record.sd):
         return True
     return _records(older, ref[1]) != _records(index, number)
+
+
+def _same_stream(
+    below: Tree, layer: LayerBlob, record: Record, owner: bytes, stream: bytes
+) -> bool:
+    """Whether the chain below has this very stream: directories are repeated with theirs."""
+    slot = below.lookup(owner)
+    ref = None if slot is None else below.stream(slot, stream)
+    if ref is None:
+        return False
+    older = below.layers[ref[0]]
+    assert isinstance(older, LayerBlob)
+    before = older.index.record(ref[1])
+    if before.size != record.size:
+        return False
+    return all(
+        layer.read(record, _PIECE_BYTES, at) == older.read(before, _PIECE_BYTES, at)
+        for at in range(0, record.size, _PIECE_BYTES)
+    )
 
 
 def _records(index: Index, number: int) -> dict[bytes, bytes]:

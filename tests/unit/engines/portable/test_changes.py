@@ -98,3 +98,18 @@ def test_a_committed_scratch_changes_what_the_scratch_changed(tmp_path):
             found = list(layer_changes(work.tree, layer))
     assert sorted((str(one.kind), one.path.decode()) for one in found) == sorted(expected)
     assert found[0] == Change(ChangeKind.DELETE, b"Files/gone")
+
+
+def test_streams_of_a_directory_count_if_they_differ(blobs):
+    base = [*BASE, chains.file("Files/gone:x", b"")]
+    base.insert(2, chains.file("Files/Windows:zone", b"3"))
+    child = [
+        chains.folder("Files", sd=chains.OWNER_SYSTEM),
+        chains.folder("Files/Windows"),
+        chains.file("Files/Windows:Zone", b"3"),
+    ]
+    assert changes_of(blobs, base, child) == []
+    child[2] = chains.file("Files/Windows:zone", b"4")
+    assert changes_of(blobs, base, child) == [("modify", "Files/Windows")]
+    child[2] = chains.file("Files/Windows:other", b"3")
+    assert changes_of(blobs, base, child) == [("modify", "Files/Windows")]
