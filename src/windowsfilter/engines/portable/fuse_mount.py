@@ -30,7 +30,8 @@ from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import HostError, UsageError
 
 CHILD_MODULE = "windowsfilter.cli._fuse_child"
-UNMOUNT_WAIT_S = 10.0
+UNMOUNT_WAIT_S = 3.0
+"""For a server's end: it takes milliseconds, unless a copy of the mount lives in another namespace."""
 _MAX_REPORT = 1 << 20
 _START_TIME = 19  # in /proc/PID/stat, counted from the state: proc(5)
 
