@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TYPES = {"f": "file", "d": "directory", "l": "symlink", "j": "junction"}
 
+Node = tuple["LayerPath", "Stat"]
 Test = Callable[["LayerPath", "Stat"], bool]
 
 
@@ -39,16 +40,13 @@ def tree(
 ) -> None:
     """Draw a directory and all below it. Links are not followed."""
     from windowsfilter.errors import UsageError
-    from windowsfilter.ui import entries, trees
+    from windowsfilter.ui import documents, entries, trees
 
-    def below(node: LayerPath, level: int) -> list[LayerPath]:
-        if (depth is not None and level >= depth) or node.lstat().type != "directory":
+    def below(node: Node, level: int) -> list[Node]:
+        if (depth is not None and level >= depth) or node[1].type != "directory":
             return []
-        kids = sorted(node.iterdir())
-        return [kid for kid in kids if kid.lstat().type == "directory"] if directories else kids
-
-    def name(node: LayerPath) -> str:
-        return node.name + entries.type_mark(node.lstat()) if node.name else str(node) or "."
+        kids = [(kid, kid.lstat()) for kid in sorted(node[0].iterdir())]
+        return [kid for kid in kids if kid[1].type == "directory"] if directories else kids
 
     with settings.store() as store:
         start = find_path(store, image, path, view)
@@ -56,31 +54,11 @@ def tree(
             start.lstat()  # raises EntryNotFound
             raise UsageError(f"tree {start}: not a directory")
         start = start.resolve()
+        root = (start, start.lstat())
         if settings.out.json:
-            settings.out.document(_nested(start, below))
+            settings.out.document(documents.nested(root, below))
         else:
-            settings.out.lines(trees.lines(start, below, name))
-
-
-def _nested(start: LayerPath, below: Callable[[LayerPath, int], list[LayerPath]]) -> dict[str, Any]:
-    """The tree as values inside each other; made without recursion."""
-    root = _node(start)
-    pending = [(start, root, 0)]
-    while pending:
-        path, node, level = pending.pop()
-        for kid in below(path, level):
-            child = _node(kid)
-            node.setdefault("entries", []).append(child)
-            pending.append((kid, child, level + 1))
-    return root
-
-
-def _node(path: LayerPath) -> dict[str, Any]:
-    stat = path.lstat()
-    node: dict[str, Any] = {"name": path.name, "type": str(stat.type), "size": stat.size}
-    if stat.link_target is not None:
-        node["link_target"] = stat.link_target
-    return node
+            settings.out.lines(trees.lines(root, below, lambda node: entries.with_mark(*node)))
 
 
 @click.command(cls=Command)

@@ -6,6 +6,7 @@ others nanoseconds since 1970. Paths inside layers have `/` separators.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from windowsfilter.ui.text import decode
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from windowsfilter.store.usage import Usage
 
 Document = dict[str, Any]
+Node = tuple["LayerPath", "Stat"]
 
 
 def image(image: Image) -> Document:
@@ -96,6 +98,26 @@ def entry(path: LayerPath, stat: Stat) -> Document:
     return {"name": path.name, **stat.to_json()}
 
 
+def nested(root: Node, below: Callable[[Node, int], Sequence[Node]]) -> Document:
+    """A directory tree as values inside each other; `below` as in `trees.lines`. No recursion."""
+    top = _node(*root)
+    pending = [(root, top, 0)]
+    while pending:
+        node, document, level = pending.pop()
+        for kid in below(node, level):
+            child = _node(*kid)
+            document.setdefault("entries", []).append(child)
+            pending.append((kid, child, level + 1))
+    return top
+
+
+def _node(path: LayerPath, stat: Stat) -> Document:
+    node: Document = {"name": path.name, "type": str(stat.type), "size": stat.size}
+    if stat.link_target is not None:
+        node["link_target"] = stat.link_target
+    return node
+
+
 def removed(removed: Removed) -> Document:
     """What a removal came to."""
     return {
@@ -111,6 +133,7 @@ def usage(usage: Usage) -> Document:
     return {
         "total": usage.total,
         "derived": usage.derived,
+        "reserve": usage.reserve,
         "reclaimable": usage.reclaimable,
         "images": [
             {

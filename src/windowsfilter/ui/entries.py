@@ -78,6 +78,6 @@ def page(stat: Stat) -> Iterator[tuple[str, str]]:
         yield "Records", f"{', '.join(stat.pax)} (see --json)"
 
 
-def type_mark(stat: Stat) -> str:
-    r"""What `tree` puts behind a name: `\` for directories, `@` for links."""
-    return _MARKS.get(stat.type, "")
+def with_mark(path: LayerPath, stat: Stat) -> str:
+    r"""A name for `tree`: `\` behind directories, `@` behind links."""
+    return path.name + _MARKS.get(stat.type, "") if path.name else str(path) or "."

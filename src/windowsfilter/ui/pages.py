@@ -165,6 +165,7 @@ def usage(found: Usage, *, with_layers: bool = False) -> Table:
             cells = ("", size(layer.bytes)) if shared else (size(layer.bytes), "")
             table.add("layer", layer.id, *cells)
     table.add("derived", "EROFS images", size(found.derived))
+    table.add("reserve", "for a full disk", size(found.reserve))
     table.add("total", "", size(found.total))
     table.add("reclaimable", "by prune", size(found.reclaimable))
     return table
