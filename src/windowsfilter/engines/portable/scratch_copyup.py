@@ -172,9 +172,13 @@ class UpperWriter:
         with host_errors(above.child(name), "delete"):
             os.mknod(staged, stat.S_IFCHR, _WHITEOUT_DEVICE)
             entry = above.entry(name)
+            doomed = None
             if entry is not None and entry.kind is UpperKind.DIRECTORY:
-                self.drop(above, entry)
+                doomed = self._staged()
+                os.rename(name, doomed, src_dir_fd=above.descriptor)
             os.rename(staged, name, dst_dir_fd=above.descriptor)
+            if doomed is not None:
+                delete_tree(Path(os.fsdecode(doomed)))
 
     def drop(self, place: UpperDirectory, entry: UpperEntry) -> None:
         """Take an entry out of the upper, a directory with all that is in it."""

@@ -161,10 +161,13 @@ class ScratchEditor:
         if hidden is not None and not may_delete(path.strip(b"/").rpartition(b"/")[0]):
             raise ScratchRefused(path, "was deleted, which a layer cannot say")
         self._save_streams(found)
-        self._take_away(found)
-        if hidden is not None:
-            with self._parent("delete", path) as above:
-                self._writer.whiteout(above, self._below.shown.name(hidden))
+        if hidden is None:
+            self._take_away(found)
+            return
+        with self._parent("delete", path) as above:
+            name = self._below.shown.name(hidden)
+            self._take_away(found, but=above.child(name))
+            self._writer.whiteout(above, name)  # takes the place of what has this name
 
     def rename(self, path: bytes, to: bytes, *, replace: bool = False) -> None:
         """Give a file, link or directory another path, metadata and streams with it.
@@ -447,15 +450,16 @@ class ScratchEditor:
         leaves = [name for name, _ in shown_tree.ancestors(slot)]
         return b"/".join([*leaves, shown_tree.name(slot)])
 
-    def _take_away(self, found: Merged) -> None:
-        """Drop all that the upper has of a name, its streams too."""
+    def _take_away(self, found: Merged, *, but: bytes | None = None) -> None:
+        """Drop all that the upper has of a name, its streams too; `but` one path of the upper."""
         entries = [(place.path, entry) for place, entry, _ in found.descend]
         if found.upper is not None and found.upper.kind is not UpperKind.DIRECTORY:
             assert found.place is not None
             entries.append((found.place.path, found.upper))
         for path, entry in entries:
             with self._root.reopen(path) as place:
-                self._writer.drop(place, entry)
+                if place.child(entry.name) != but:
+                    self._writer.drop(place, entry)
         for place, entry, _ in self._mark_entries(found):
             self._writer.drop(place, entry)
 
