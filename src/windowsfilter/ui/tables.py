@@ -6,13 +6,11 @@ cut, whatever the width of the terminal: a name that is not whole is of no use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
 _GAP = "  "
-# Wider than any row: rich must measure the cells, not the window.
-_UNBOUNDED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +35,46 @@ class Table:
 
 
 def plain(table: Table) -> Iterable[str]:
-    """The lines of the table; the last column is not padded."""
-    titles = tuple(column.title for column in table.columns)
-    lines = [titles, *table.rows]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(titles))]
-    for line in lines:
-        cells = [
-            cell.rjust(width) if column.right else cell.ljust(width)
+    """The lines of the table; nothing is padded at the end of a line."""
+    widths = _widths(table, len)
+    for line in [_titles(table), *table.rows]:
+        cells = (
+            _padded(cell, width, len, column)
             for cell, width, column in zip(line, widths, table.columns, strict=True)
-        ]
+        )
         yield _GAP.join(cells).rstrip(" ")
 
 
 def draw(table: Table, terminal: IO[str]) -> None:
-    """Draw the table with rich, which is imported here for the first time."""
+    """Draw the table with rich, which is imported here for the first time.
+
+    Not as rich's own table: that pads every row to the longest name, and a narrow terminal would
+    show an empty line after each.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(box=None, padding=(0, len(_GAP), 0, 0), header_style="bold", pad_edge=False)
-    for column in table.columns:
-        drawn.add_column(
-            Text(column.title),
-            justify="right" if column.right else "left",
-            style=column.style,
-            no_wrap=True,
-        )
-    for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console(file=terminal, width=_UNBOUNDED, highlight=False).print(drawn, crop=False)
+    console = Console(file=terminal, highlight=False)
+    widths = _widths(table, cell_len)
+    for number, line in enumerate([_titles(table), *table.rows]):
+        drawn = Text()
+        for cell, width, column in zip(line, widths, table.columns, strict=True):
+            drawn.append(_padded(cell, width, cell_len, column), column.style if number else "bold")
+            drawn.append(_GAP)
+        drawn.rstrip()
+        console.print(drawn, soft_wrap=True)
+
+
+def _titles(table: Table) -> tuple[str, ...]:
+    return tuple(column.title for column in table.columns)
+
+
+def _widths(table: Table, length: Callable[[str], int]) -> list[int]:
+    lines = [_titles(table), *table.rows]
+    return [max(length(line[number]) for line in lines) for number in range(len(table.columns))]
+
+
+def _padded(cell: str, width: int, length: Callable[[str], int], column: Column) -> str:
+    blanks = " " * (width - length(cell))
+    return blanks + cell if column.right else cell + blanks

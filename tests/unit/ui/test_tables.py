@@ -31,8 +31,16 @@ def test_short_rows_are_filled_up_and_a_table_may_be_empty() -> None:
 def test_on_a_terminal_nothing_is_cut_wrapped_or_taken_for_markup() -> None:
     name = "[bold]" + "very long " * 40 + "[/bold]"
     terminal = Stream(terminal=True)
-    tables.draw(table_of((name, "1", "end")), terminal)
+    tables.draw(table_of((name, "1", "end"), ("short", "2", "")), terminal)
     lines = terminal.kept.getvalue().decode().splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert name in lines[1]
     assert "end" in lines[1]
+    assert not any(line.endswith(" ") for line in lines)
+
+
+def test_wide_characters_do_not_move_the_columns_of_a_terminal() -> None:
+    terminal = Stream(terminal=True)
+    tables.draw(table_of(("\u6771\u4eac", "1", "a"), ("four", "2", "b")), terminal)
+    rows = terminal.kept.getvalue().decode().splitlines()[1:]
+    assert rows[0].index("  a") + 2 == rows[1].index("  b")
