@@ -334,6 +334,16 @@ def test_root_too_can_mount_for_a_command_or_a_reader_alone(blobs, place, capfd)
         assert capfd.readouterr().out == "5000\n"
         with fuse_mount.private_mount(folders(chain)) as root:
             assert (root / "b.txt").read_bytes() == b"hello" * 1000
+        assert not root.exists()
+        assert fuse_mount.run(folders(chain), place, ["sh", "-c", "kill -KILL $$"]) == 128 + 9
+        with pytest.raises(HostError, match="run nothing like this: No such file"):
+            fuse_mount.run(folders(chain), place, ["nothing like this"])
+        with pytest.raises(UsageError, match="no directory Files"):
+            with blobs.chain([chains.file("Hives/x")]) as other:
+                fuse_mount.run(folders(other), place, ["true"])
+        with pytest.raises(StoreDamaged, match="manifest.json is missing"):
+            with fuse_mount.private_mount([place]):
+                pass
     assert not is_mounted(place)
 
 
