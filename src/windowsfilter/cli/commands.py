@@ -41,7 +41,8 @@ def _global_options() -> list[click.Parameter]:
     return [
         GlobalOption(
             ["--root"],
-            type=click.Path(path_type=Path),
+            # Whose it is, opening it tells better than click does.
+            type=click.Path(path_type=Path, readable=False),
             metavar="DIR",
             expose_value=False,
             callback=_set_root,
@@ -129,6 +130,13 @@ class Group(click.Group):
         super().__init__(*args, **kwargs)
         self._lazy = dict(lazy or {})
         self.params += _global_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """A group alone is an error that shows its help; versions of click differ in that."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(errors.UsageError.exit_code)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's
         """In the order in which they were given, which is that of a user's work."""

@@ -24,11 +24,6 @@ NAME = "windowsfilter"
 COMPLETE_VARIABLE = "_WINDOWSFILTER_COMPLETE"
 _BROKEN_PIPE = 141  # 128 + SIGPIPE: what shells show for a program that the signal ended
 
-# A group without a command: its message is the help. Before click 8.2 that was no error.
-_NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
-    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
-)
-
 _EXPECTED = (click.ClickException, WindowsFilterError, OSError, MemoryError)
 
 _HERE = "windowsfilter.cli"
@@ -127,9 +122,6 @@ def _is_broken_pipe(error: BaseException | None) -> bool:
 
 def _fail(error: Exception, settings: Settings, arguments: Sequence[str]) -> int:
     """Say what went wrong; returns the exit code."""
-    if isinstance(error, _NO_ARGUMENTS):
-        click.echo(error.format_message(), err=True)
-        return UsageError.exit_code
     message, code = _described(error)
     if not isinstance(error, _EXPECTED):
         code = WindowsFilterError.exit_code
