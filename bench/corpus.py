@@ -45,7 +45,7 @@ _DESCRIPTORS: Final = 240
 _NS: Final = 10**9
 _BORN: Final = 1_650_000_000
 _PAGE: Final = 1 << 20
-_FORMAT: Final = 1  # of the corpus; another one is made anew
+_FORMAT: Final = 2  # of the corpus; another one is made anew
 
 _WORDS: Final = tuple(
     "api ms win core file system service network shell driver store user kernel crypto update "  # noqa: SIM905
@@ -61,6 +61,13 @@ _FOLDERS: Final = (
     "Files/Program Files",
     "Files/ProgramData/Microsoft",
     "Files/Users/Public",
+)
+
+_HIVES: Final = ("DefaultUser", "Sam", "Security", "Software", "System")
+_LINKS: Final = (
+    ("Files/Documents and Settings", "C:\\Users"),
+    ("Files/ProgramData/Application Data", "C:\\ProgramData"),
+    ("Files/Users/AllUsers", "C:\\ProgramData"),
 )
 
 
@@ -270,6 +277,13 @@ class _LayerFile:
         self._stream.write(data)
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    name: str
+    kind: str = "file"
+    target: str = ""
+
+
 class _LayerMaker:
     """Writes the entries of one layer in the dialect of the reference exporter."""
 
@@ -279,51 +293,74 @@ class _LayerMaker:
         self._chance = chance
         self._descriptors = [_descriptor(number) for number in range(_DESCRIPTORS)]
         self._folders: set[str] = set()
+        self._words: list[str] = []
         self.entries = 0
 
     def base(self, entries: int, size: int) -> list[str]:
         """A whole installation; returns the names of its files."""
-        files: list[str] = []
-        for kind in ("Default", "Sam", "Security", "Software", "System"):
-            self._file(f"Hives/{kind}_Delta", 16384, attributes=32)
-        self._links()
-        spare = 12  # folders that the last name may need
-        while self.entries < entries - spare:
-            name = self._new_name(len(files))
-            length = self._size(entries - self.entries, size - self._writer.offset)
-            self._file(name, length, attributes=self._chance.choice((32, 32, 32, 33, 38)))
-            files.append(name)
-            if len(files) % 200 == 0:
-                self._stream_of(name)
-            if len(files) % 6 == 0:
-                self._hard_link(name, len(files))
-        self._fill(entries)
+        plan = self._plan(entries)
+        for item in sorted(plan, key=_walk_order):
+            self._parents(item.name)
+            left = size - self._writer.offset
+            match item.kind:
+                case "file":
+                    length = self._size(entries - self.entries, left)
+                    self._file(item.name, length, self._chance.choice((32, 32, 32, 33, 38)))
+                case "stream":
+                    self._file(item.name, self._size(entries - self.entries, left), 32)
+                    self._stream_of(item.name)
+                case "link":
+                    self._link(item.name, TYPE_HARD_LINK, item.target, 32, 0o644)
+                case "symlink":
+                    self._link(item.name, TYPE_SYMLINK, item.target, 0x2416, 0o160000)
         self._writer.close()
-        return files
+        files = (item.name for item in plan if item.kind in ("file", "stream"))
+        return [name for name in files if name.startswith("Files/")]
+
+    def _plan(self, entries: int) -> list[_Planned]:
+        """All that the layer will have, folders aside, so that it has exactly so many entries."""
+        plan = [_Planned(f"Hives/{kind}_Delta") for kind in _HIVES]
+        plan += [_Planned(name, "symlink", target) for name, target in _LINKS]
+        folders = {folder for item in plan for folder in _folders(item.name)}
+        count = len(plan) + len(folders)
+        files = 0
+        while count < entries:
+            last = count >= entries - 20  # these go where no new folder is needed
+            name = f"Files/{files}.dll" if last else self._new_name(files)
+            files += 1
+            added = [_Planned(name, "stream" if files % 200 == 0 and not last else "file")]
+            if files % 6 == 0 and not last:
+                leaf = name.rpartition("/")[2]
+                link = f"Files/Windows/WinSxS/links/{files // 2000:04x}/{files}-{leaf}"
+                added.append(_Planned(link, "link", name))
+            before = len(folders)
+            folders.update(folder for item in added for folder in _folders(item.name))
+            plan += added
+            count += len(added) + (added[0].kind == "stream") + len(folders) - before
+        return plan
 
     def child(self, entries: int, files: list[str]) -> None:
-        """An update: a third each of changes, deletions and new files."""
-        self._folder("Files")
-        chosen = self._chance.sample(files, min(len(files), entries))
-        for number, name in enumerate(chosen):
-            if self.entries > entries * 3 // 4:
+        """An update: changes, half of them in upper case, deletions and new files."""
+        plan: list[_Planned] = []
+        folders = {"FILES"}
+        for number, name in enumerate(self._chance.sample(files, min(len(files), entries))):
+            if len(plan) + len(folders) > entries * 3 // 4:
                 break
             folder, _, leaf = name.rpartition("/")
             if number % 2:
-                self._put(Member(name=f"{folder}/".encode() + _whiteout(leaf), pax=False))
-            elif number % 4:
-                self._file("Files/" + name.removeprefix("Files/").upper(), 3000, attributes=32)
+                plan.append(_Planned(f"{folder}/{_whiteout(leaf)}", "whiteout"))
             else:
-                self._file(name, 3000, attributes=32)
-        self._fill(entries)
+                plan.append(_Planned(f"Files/{name[6:].upper()}" if number % 4 else name))
+            folders.update(folder.upper() for folder in _folders(name))
+        missing = entries - len(plan) - len(folders)
+        plan += [_Planned(f"Files/new file {number}.dll") for number in range(missing)]
+        for item in sorted(plan, key=_walk_order):
+            self._parents(item.name)
+            if item.kind == "whiteout":
+                self._put(Member(name=item.name.encode(), pax=False))
+            else:
+                self._file(item.name, 9000 if "new file" in item.name else 3000, 32)
         self._writer.close()
-
-    def _fill(self, entries: int) -> None:
-        """New files in one folder until there are exactly so many entries."""
-        number = 0
-        while self.entries < entries:
-            self._file(f"Files/Program Files/new file {number}.dll", 9000, attributes=32)
-            number += 1
 
     def _size(self, entries_left: int, bytes_left: int) -> int:
         """A log-normal size, steered so that the bytes run out with the entries."""
@@ -333,18 +370,20 @@ class _LayerMaker:
 
     def _new_name(self, number: int) -> str:
         chance = self._chance
-        words = chance.sample(_WORDS, 3)
         if number % 3 == 0:
-            # Components come with long names, as in WinSxS.
+            # Components of a few files each with long names, as in WinSxS.
+            if number % 9 == 0:
+                self._words = chance.sample(_WORDS, 2)
             folder = (
-                f"Files/Windows/WinSxS/amd64_microsoft-windows-{words[0]}-{words[1]}_31bf3856ad364e35"
-                f"_10.0.20348.{number // 9}_none_{number // 9:016x}"
+                f"Files/Windows/WinSxS/amd64_microsoft-windows-{self._words[0]}-{self._words[1]}"
+                f"_31bf3856ad364e35_10.0.20348.{number // 9}_none_{number // 9:016x}"
             )
         else:
-            folder = (
-                f"{_FOLDERS[number % len(_FOLDERS)]}/{words[0].title()}.{words[1]}/{number // 300}"
-            )
-        leaf = f"{words[2]}-{words[1]}-l1-{number}{chance.choice(_ENDINGS)}"
+            group = number // 40
+            first, second = _WORDS[group % len(_WORDS)], _WORDS[group * 7 % len(_WORDS)]
+            folder = f"{_FOLDERS[group % len(_FOLDERS)]}/{first.title()}.{second}/{group}"
+        words = chance.sample(_WORDS, 2)
+        leaf = f"{words[0]}-{words[1]}-l1-{number}{chance.choice(_ENDINGS)}"
         match number % 5:
             case 0:
                 leaf = leaf.upper()
@@ -354,25 +393,19 @@ class _LayerMaker:
             leaf = f"日本語-{'あ' * (number % 60)}-{leaf}"
         return f"{folder}/{leaf}"
 
-    def _links(self) -> None:
-        for name, target, more in (
-            ("Files/Documents and Settings", "C:\\Users", {b"MSWINDOWS.mountpoint": b"1"}),
-            ("Files/ProgramData/Application Data", "C:\\ProgramData", {b"MSWINDOWS.mountpoint": b"1"}),
-            ("Files/Users/All Users", "C:\\ProgramData", {}),
-        ):  # fmt: skip
-            self._parents(name)
-            self._put(
-                Member(
-                    name=name.encode(),
-                    typeflag=TYPE_SYMLINK,
-                    linkname=target.encode(),
-                    mode=0o160000,
-                    **self._metadata(0x2416, more),  # type: ignore[arg-type]
-                )
+    def _link(self, name: str, kind: int, target: str, attributes: int, mode: int) -> None:
+        junction = {b"MSWINDOWS.mountpoint": b"1"} if kind == TYPE_SYMLINK and " " in name else {}
+        self._put(
+            Member(
+                name=name.encode(),
+                typeflag=kind,
+                linkname=target.encode(),
+                mode=mode,
+                **self._metadata(attributes, junction),  # type: ignore[arg-type]
             )
+        )
 
-    def _file(self, name: str, size: int, *, attributes: int) -> None:
-        self._parents(name)
+    def _file(self, name: str, size: int, attributes: int) -> None:
         member = Member(
             name=name.encode(),
             typeflag=TYPE_FILE,
@@ -386,36 +419,17 @@ class _LayerMaker:
         data = b"[ZoneTransfer]\r\nZoneId=3\r\n"
         self._put(Member(name=f"{name}:Zone.Identifier".encode(), size=len(data)), [data])
 
-    def _hard_link(self, name: str, number: int) -> None:
-        link = f"Files/Windows/WinSxS/links/{number // 2000:04x}/{number}-{name.rpartition('/')[2]}"
-        self._parents(link)
-        self._put(
-            Member(
-                name=link.encode(),
-                typeflag=TYPE_HARD_LINK,
-                linkname=name.encode(),
-                mode=0o644,
-                **self._metadata(32),  # type: ignore[arg-type]
-            )
-        )
-
     def _parents(self, name: str) -> None:
-        parts = name.split("/")[:-1]
-        for depth in range(1, len(parts) + 1):
-            self._folder("/".join(parts[:depth]))
-
-    def _folder(self, name: str) -> None:
-        if name.upper() in self._folders:
-            return
-        self._folders.add(name.upper())
-        self._put(
-            Member(
-                name=name.encode(),
-                typeflag=TYPE_DIRECTORY,
-                mode=0o40000,
-                **self._metadata(16),  # type: ignore[arg-type]
-            )
-        )
+        for folder in _folders(name):
+            if folder.upper() not in self._folders:
+                self._folders.add(folder.upper())
+                member = Member(
+                    name=folder.encode(),
+                    typeflag=TYPE_DIRECTORY,
+                    mode=0o40000,
+                    **self._metadata(16),  # type: ignore[arg-type]
+                )
+                self._put(member)
 
     def _metadata(
         self, attributes: int, more: dict[bytes, bytes] | None = None
@@ -440,8 +454,20 @@ class _LayerMaker:
         self.entries += 1
 
 
-def _whiteout(leaf: str) -> bytes:
-    return whiteouts.build(leaf.swapcase().encode())
+def _folders(name: str) -> list[str]:
+    """The folders above a name, the outermost first."""
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _walk_order(item: _Planned) -> list[str]:
+    """Depth first, names in order within a folder: how layers are exported."""
+    return item.name.upper().split("/")
+
+
+def _whiteout(leaf: str) -> str:
+    """The whiteout of a name, in swapped case."""
+    return whiteouts.build(leaf.swapcase().encode()).decode()
 
 
 def _descriptor(number: int) -> bytes:
