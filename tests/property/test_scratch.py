@@ -253,15 +253,16 @@ class Kernel:
         self._beside: set[bytes] = set()
 
     def can(self, step: Step) -> bool:
-        """Whether the step can be done here: a directory in two spellings cannot be renamed."""
+        """Whether the step can be done here.
+
+        What stands in two spellings cannot be moved or linked: the kernel takes them for two.
+        """
         if step.verb == "mkdir beside":
             return len(self._all(step.path)) == 1 and step.path.swapcase() != step.path
         if step.verb == "write beside":
             leaf = step.path.rpartition(b"/")[2]
             return len(self._all(step.path)) == 1 and leaf.swapcase() != leaf
-        if step.verb == "rename":
-            return len(self._all(step.path)) == 1 or not os.path.isdir(self._all(step.path)[0])
-        return True
+        return step.verb not in ("rename", "link") or len(self._all(step.path)) == 1
 
     def do(self, step: Step) -> None:
         getattr(self, "_" + step.verb.replace(" ", "_"))(step)
@@ -288,13 +289,16 @@ class Kernel:
         places = self._all(above)
         return places[-1 if swap else 0] + b"/" + leaf
 
-    def _streams(self, paths: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    def _streams(self, paths: list[bytes]) -> dict[bytes, bytes]:
+        """Path -> name of the streams beside any of these names."""
+        found = {}
         for path in paths:
             above, _, leaf = path.rpartition(b"/")
             for name in os.listdir(above):
                 owner, colon, stream = name.partition(b":")
                 if colon and fold(owner) == fold(leaf):
-                    yield above + b"/" + name, stream
+                    found[above + b"/" + name] = stream
+        return found
 
     def _write(self, step: Step) -> None:
         found = self._all(step.path)
@@ -317,7 +321,7 @@ class Kernel:
 
     def _remove(self, step: Step) -> None:
         found = self._all(step.path)
-        for path, stream in list(self._streams(found)):
+        for path, stream in self._streams(found).items():
             if step.others:
                 os.rename(path, self._one(step.others[0]) + b":" + stream)
             else:
@@ -330,17 +334,14 @@ class Kernel:
 
     def _rename(self, step: Step) -> None:
         found = self._all(step.path)
-        path = self._one(step.path)
+        [path] = found
         to = self._new(step.to, swap=step.swap)
         if fold(step.to) == fold(step.path):
             to = path.rpartition(b"/")[0] + b"/" + step.to.rpartition(b"/")[2]
-        streams = list(self._streams(found))
-        for other in found:
-            if other not in (path, to):
-                os.unlink(other)
+        streams = self._streams(found)
         if path != to:
             os.rename(path, to)
-        for stream, name in streams:
+        for stream, name in streams.items():
             os.rename(stream, to + b":" + name)
 
     def _link(self, step: Step) -> None:
@@ -352,7 +353,7 @@ class Kernel:
     def _stream(self, step: Step) -> None:
         path = self._one(step.path)
         for one in (path, *map(self._one, step.others)):
-            for stream, name in self._streams([one]):
+            for stream, name in self._streams([one]).items():
                 if fold(name) == fold(step.stream):
                     Path(os.fsdecode(stream)).write_bytes(step.body)
                     return
