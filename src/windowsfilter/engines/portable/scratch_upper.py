@@ -250,9 +250,10 @@ class UpperDirectory:
             if error.errno not in _ABSENT:
                 raise
             return
-        layer, record, inode = LINK_MARK.unpack(value)
-        if inode == status.st_ino:  # else it spoke of another link of this name
-            marks["windows.entry"] = ENTRY_VALUE.pack(layer, record)
+        if len(value) == LINK_MARK.size:
+            layer, record, inode = LINK_MARK.unpack(value)
+            if inode == status.st_ino:  # else it spoke of another link of this name
+                marks["windows.entry"] = ENTRY_VALUE.pack(layer, record)
 
 
 @contextmanager
