@@ -94,12 +94,16 @@ class Core:
 
     @property
     def runtime_folder(self) -> Path:
-        """Where mount points of this store's own are: gone after a reboot, like its mounts."""
+        """Where mount points of this store's own are: gone after a reboot, like its mounts.
+
+        Not necessarily ours alone: what is made in it has a name that nobody can guess.
+        """
         if os.geteuid() == 0:
             return RUNTIME / self.layout.uuid
         own = Path(f"/run/user/{os.geteuid()}")
-        above = own if own.is_dir() else Path(tempfile.gettempdir())
-        return above / f"windowsfilter-{self.layout.uuid}"
+        if own.is_dir():
+            return own / f"windowsfilter-{self.layout.uuid}"
+        return Path(tempfile.gettempdir())
 
     def forget_chains(self) -> None:
         """Close cached chains, so that no descriptor keeps a removed blob's space."""

@@ -77,7 +77,7 @@ class Garbage:
         images = [f"image {self._image_name(image)}" for image in self._images(layer_id)]
         children = [self._child_name(child) for child in self._catalog.children(layer_id)]
         holds = [hold.describe() for hold in self._holds.live(HoldKind.LAYER, layer_id)]
-        return [*images, *children, *holds]
+        return list(dict.fromkeys([*images, *children, *holds]))
 
     def remove_layer(self, layer_id: str) -> Removed:
         """Remove a layer or scratch that nothing needs, and its blob with it.
@@ -148,7 +148,7 @@ class Garbage:
                 for hold in self._holds.live(HoldKind.LAYER, layer)
                 if hold.path or hold.process is None
             ]
-        return found
+        return list(dict.fromkeys(found))
 
     def _images(self, layer_id: str) -> list[Digest]:
         return self._catalog.images_with_layer(layer_id)

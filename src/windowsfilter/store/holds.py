@@ -60,7 +60,7 @@ class Hold:
         return processes.is_alive(self.process, self.boot)
 
     def describe(self) -> str:
-        """For messages: `mounted at /mnt by process 12`."""
+        """For messages: `a mount at /mnt by process 12`."""
         place = f" at {self.path}" if self.path else ""
         holder = f" by process {self.process.pid}" if self.process else ""
         return f"{self.purpose}{place}{holder}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from windowsfilter.engines.portable import fuse_mount, mount_table
-from windowsfilter.engines.portable.mount_engines import FUSE, KernelEngine, Request
+from windowsfilter.engines.portable.mount_engines import KernelEngine, Request
 from windowsfilter.engines.portable.mounting import Upper
 from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import UsageError
@@ -23,8 +23,8 @@ from windowsfilter.store.core import Core
 from windowsfilter.store.holds import Hold, HoldKind
 from windowsfilter.store.images import ImageRecord
 
-IMAGE_PURPOSE = "mounted"
-SCRATCH_PURPOSE = "mounted writable"
+IMAGE_PURPOSE = "a mount"
+SCRATCH_PURPOSE = "a writable mount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +55,23 @@ def image_mounted(core: Core, image: ImageRecord, view: View) -> Iterator[Path]:
     The kernel's engines need no mount point for that; without root the path is one of the FUSE
     server's own namespace.
     """
-    engine = core.mount_engines.chosen
+    engines = core.mount_engines
     with ExitStack() as stack:
-        objects = [(HoldKind.LAYER, layer) for layer in image.layers]
-        stack.enter_context(core.holds.held(objects, IMAGE_PURPOSE))
-        if isinstance(engine, KernelEngine):
+        stack.enter_context(_held_here(core, image))
+        if engines.only_private:
+            folders = [layer.directory for layer in core.chain(image.layers).layers]
+            yield stack.enter_context(fuse_mount.private_mount(folders, view=view.value))
+        elif isinstance(engine := engines.chosen, KernelEngine):
             request = _request(core, image.layers, Path(), view, name=image.layers[-1])
             descriptor = stack.enter_context(engine.detached(request))
             yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
-        elif engine.name == FUSE and fuse_mount.probe() is not None:
-            folders = [layer.directory for layer in core.chain(image.layers).layers]
-            yield stack.enter_context(fuse_mount.private_mount(folders, view=view.value))
         else:
             core.runtime_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place = Path(tempfile.mkdtemp(dir=core.runtime_folder, prefix="mounted."))
+            place = Path(tempfile.mkdtemp(dir=core.runtime_folder, prefix="windowsfilter-"))
             stack.callback(place.rmdir)
             request = _request(core, image.layers, place, view, name=image.layers[-1])
-            mounted = core.mount_engines.mount(request)
-            stack.callback(core.mount_engines.unmount, place, server=mounted.server)
+            mounted = engines.mount(request)
+            stack.callback(engines.unmount, place, server=mounted.server)
             yield place
 
 
@@ -80,8 +79,7 @@ def run_with_image(
     core: Core, image: ImageRecord, command: Sequence[str], target: Path, view: View
 ) -> int:
     """Run a command where the image is mounted at `target`, for it alone; its exit code."""
-    objects = [(HoldKind.LAYER, layer) for layer in image.layers]
-    with core.holds.held(objects, IMAGE_PURPOSE):
+    with _held_here(core, image):
         folders = [layer.directory for layer in core.chain(image.layers).layers]
         return fuse_mount.run(folders, target, command, view=view.value)
 
@@ -155,6 +153,15 @@ def forget_vanished(core: Core) -> None:
             if hold.path and hold.purpose == IMAGE_PURPOSE and hold.path not in table
         ]
         core.holds.release(gone)
+
+
+@contextmanager
+def _held_here(core: Core, image: ImageRecord) -> Iterator[None]:
+    """Hold an image and its layers for the body; a process that dies holds nothing."""
+    layers = [(HoldKind.LAYER, layer) for layer in image.layers]
+    with core.holds.held([(HoldKind.IMAGE, image.id.hex), *layers], IMAGE_PURPOSE):
+        core.catalog.image(image.id)
+        yield
 
 
 @contextmanager

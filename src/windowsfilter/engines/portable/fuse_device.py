@@ -67,6 +67,8 @@ def reason(way: Way) -> str | None:
             return "fusermount3 is not installed"
         if os.geteuid() and not _is_privileged(program):
             return f"{program} is not set-user-ID root"
+        if not _has_name(os.getuid()):
+            return f"{program} serves only users with a name, and uid {os.getuid()} has none"
     if way is Way.NAMESPACE:
         return _namespace_problem()
     return None
@@ -268,6 +270,17 @@ def _is_privileged(program: str) -> bool:
         return bool(os.getxattr(program, "security.capability"))
     except OSError:
         return False
+
+
+def _has_name(uid: int) -> bool:
+    """Whether this user is one of those that the system knows by name."""
+    import pwd  # not there on Windows
+
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _call_mount(

@@ -30,6 +30,8 @@ FUSE = "fuse"
 ENGINES = (Access.FILE.value, Access.LOOP.value, FUSE, API)
 """Names for `--mount-engine`, in the order in which they are tried."""
 
+_WITHOUT_MOUNT = "`scratch write`, `mkdir`, `rename` and `remove` change it without a mount"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -161,7 +163,9 @@ class FuseEngine:
         """See MountEngine. The server goes away with the overlay that stands on it."""
         missing = kernel.has_filesystem("overlay")
         if missing is not None:
-            raise HostError(errno.EPERM, f"mount scratch at {request.target}: {missing}")
+            raise HostError(
+                errno.EPERM, f"mount scratch at {request.target}: {missing}; {_WITHOUT_MOUNT}"
+            )
         self._runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(dir=self._runtime, prefix="fuse."))
         try:
@@ -199,10 +203,12 @@ class ApiEngine:
 
     def mount(self, request: Request) -> Mounted:
         """See MountEngine."""
+        private = fuse_mount.probe_private() is None
         raise HostError(
             errno.ENOTSUP,
-            f"mount at {request.target}: this machine cannot mount (see `windowsfilter info`); "
-            "ls, cat, find and the library work without",
+            f"mount at {request.target}: this machine cannot mount for you "
+            "(see `windowsfilter info`); ls, cat, find and the library work without"
+            + (", and `mount IMAGE DIR -- COMMAND` for one command" if private else ""),
         )
 
     def mount_scratch(
@@ -212,7 +218,11 @@ class ApiEngine:
         lowers: Sequence[Path] = (),  # noqa: ARG002
     ) -> Mounted:
         """See MountEngine."""
-        return self.mount(request)
+        raise HostError(
+            errno.ENOTSUP,
+            f"mount scratch at {request.target}: this machine cannot mount for you "
+            f"(see `windowsfilter info`); {_WITHOUT_MOUNT}",
+        )
 
 
 class MountEngines:
@@ -248,6 +258,16 @@ class MountEngines:
                     raise HostError(errno.ENOTSUP, f"mount engine {engine.name}: {reason}")
                 return engine
         raise AssertionError("the API needs nothing")
+
+    @cached_property
+    def only_private(self) -> bool:
+        """Whether chains can be shown in a user namespace only: to this user, for a while."""
+        if self._forced not in (None, FUSE):
+            return False
+        mounting_works = (
+            self._fuse.probe() is None if self._forced == FUSE else self.chosen.name != API
+        )
+        return not mounting_works and fuse_mount.probe_private() is None
 
     def mount(self, request: Request) -> Mounted:
         """Show a chain, read-only."""
