@@ -19,7 +19,7 @@ def test_du_tells_shared_from_exclusive(demo: Command, tmp_path: Path) -> None:
     assert [scratch["name"] for scratch in usage["scratches"]] == ["work"]
     lines = demo.ok("du").lines
     assert [line.split()[0] for line in lines] == [
-        *("KIND", "image", "image", "scratch", "derived", "total", "reclaimable")
+        *("KIND", "image", "image", "scratch", "derived", "reserve", "total", "reclaimable")
     ]
     assert len(demo.ok("du", "--layers").lines) == len(lines) + 3
 

@@ -12,6 +12,7 @@ from windowsfilter.digests import Digest
 from windowsfilter.layers import durable
 from windowsfilter.layers.manifest import LayerManifest, LayerState
 from windowsfilter.store.core import Core
+from windowsfilter.store.reserve import FILE as RESERVE_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +46,14 @@ class ScratchUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """The whole store. `derived` are EROFS images, which are made again when needed."""
+    """The whole store. `derived` are EROFS images, which are made again when needed.
+
+    `reserve` is kept back so that a store on a full disk can be emptied.
+    """
 
     total: int
     derived: int
+    reserve: int
     reclaimable: int
     images: tuple[ImageUsage, ...]
     layers: tuple[LayerUsage, ...]
@@ -63,6 +68,7 @@ def measure(core: Core) -> Usage:
     return Usage(
         total=durable.tree_bytes(core.layout.root),
         derived=durable.tree_bytes(core.layout.chains),
+        reserve=durable.tree_bytes(core.layout.root / RESERVE_FILE),
         reclaimable=core.garbage.plan().bytes,
         images=tuple(
             ImageUsage(
