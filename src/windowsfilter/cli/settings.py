@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from windowsfilter.errors import UsageError
 from windowsfilter.ui.output import Output
 
 if TYPE_CHECKING:
@@ -59,11 +60,19 @@ def default_root() -> Path:
 
 def _user_data() -> Path:
     """Where this system keeps what programs store for a user."""
-    home = Path.home()
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     if sys.platform == "darwin":
-        return home / "Library" / "Application Support"
+        return _home() / "Library" / "Application Support"
     # The XDG base directory specification: a relative path is invalid and ignored.
     chosen = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return chosen if chosen.is_absolute() else home / ".local" / "share"
+    return chosen if chosen.is_absolute() else _home() / ".local" / "share"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UsageError(
+            f"this user has no home directory to keep a store in: use --root or ${ROOT_VARIABLE}"
+        ) from None

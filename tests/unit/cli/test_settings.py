@@ -44,6 +44,19 @@ def test_other_users_have_their_data_folder(
     assert default_root() == Path(root)
 
 
+def test_a_user_without_a_home_must_say_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1234, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(UsageError, match="--root"):
+        default_root()
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert default_root() == Path("/data/windowsfilter")
+
+
 def test_the_environment_chooses_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WINDOWSFILTER_ROOT", "/srv/layers")
     assert default_root() == Path("/srv/layers")
