@@ -30,6 +30,12 @@ settings.register_profile("soak", settings.get_profile("test"), max_examples=5_0
 settings.load_profile("soak" if os.environ.get("WINDOWSFILTER_SOAK") else "test")
 
 
+# Tests begin as in a plain terminal, whatever the one that started them is like.
+os.environ["TERM"] = "xterm-256color"
+for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "WINDOWSFILTER_ROOT"):
+    os.environ.pop(_name, None)
+
+
 def _shared_folder() -> Path:
     chosen = os.environ.get("WINDOWSFILTER_SHARED")
     return Path(chosen) if chosen else REPOSITORY.parent / "shared"

@@ -14,7 +14,7 @@ MAX_LINES = 600
 # Where packages come from, and where things lie, is a matter of the machine alone.
 FOREIGN = re.compile(
     rb"deb\.debian\.org|pypi\.org|files\.pythonhosted\.org|registry\.npmjs\.org"
-    rb'|(?:^|[ "=])/(?:work|farm|root|home)/|\.\./\.library',
+    rb'|(?:^|[ "=])/(?:work|farm)/|\.\./\.library',
     re.MULTILINE,
 )
 
