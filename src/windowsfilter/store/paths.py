@@ -213,12 +213,7 @@ class LayerPath:
 
     def resolve(self) -> LayerPath:
         """The path with all links followed and in the spelling of the layers."""
-        found = self._need(follow=True)
-        spelled = self._tree.path(found.slot).split(b"/")[self._depth :]
-        parts = tuple(part for part in spelled if part)
-        if found.stream is not None:
-            parts = (*parts[:-1], parts[-1] + b":" + found.stream)
-        return self._with(parts)
+        return self._spelling_of(self._need(follow=True))
 
     def stat(self, *, follow_symlinks: bool = True) -> Stat:
         """All that is known of the entry. Raises EntryNotFound."""
@@ -328,7 +323,7 @@ class LayerPath:
                 slot = found
         if slot is None:
             return None
-        return _Found(slot, None, tree.ref(tree.inode(slot)), tree.record(slot))
+        return _Found(slot, None, tree.ref(tree.inode(slot)), tree.record(slot), links > 0)
 
     def _find_stream(self, directory: int, leaf: bytes) -> _Found | None:
         owner, colon, name = leaf.partition(b":")
@@ -359,6 +354,17 @@ class LayerPath:
         ref = self._tree.ref(self._tree.inode(slot))
         return b"" if ref is None else self._chain.layers[ref[0]].index.link(ref[1])
 
+    def _spelled(self, found: _Found) -> LayerPath:
+        """This path in the spelling of the layers, unless it leads through links."""
+        return self if found.through_link else self._spelling_of(found)
+
+    def _spelling_of(self, found: _Found) -> LayerPath:
+        spelled = self._tree.path(found.slot).split(b"/")[self._depth :]
+        parts = tuple(part for part in spelled if part)
+        if found.stream is not None:
+            parts = (*parts[:-1], parts[-1] + b":" + found.stream)
+        return self._with(parts)
+
     def _type(self, *, follow: bool) -> EntryType | None:
         found = self._find(follow=follow)
         return None if found is None else found.type(self._tree)
@@ -379,7 +385,7 @@ class LayerPath:
         descriptor = index.value(record.sd) if index and record and record.sd else None
         times = record[12:16] if record else (0, 0, 0, 0)
         return Stat(
-            path=str(self),
+            path=str(self._spelled(found)),
             type=kind,
             size=record.size if record else 0,
             attributes=record.attributes if record else _DIRECTORY_ATTRIBUTE,
@@ -430,6 +436,7 @@ class _Found:
     stream: bytes | None
     ref: tuple[int, int] | None
     record: Record | None
+    through_link: bool = False
 
     def type(self, tree: Tree) -> EntryType:
         if self.stream is not None:
