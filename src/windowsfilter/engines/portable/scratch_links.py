@@ -10,7 +10,10 @@ import re
 
 from windowsfilter.engines.portable.scratch_upper import ScratchRefused
 
-MAX_TARGET_UNITS = 16_000  # both names of a symlink share a reparse buffer of 16 KiB (MS-FSCC)
+# Substitute name, with `\\??\\` in front, and print name share a reparse buffer of 16 KiB with 20
+# bytes of header (MS-FSCC 2.1.2.4).
+MAX_TARGET_BYTES = (16_384 - 20 - 8) // 2
+"""Of UTF-16."""
 
 _WINDOWS = re.compile(rb"\\|[A-Za-z]:(?:[/\\]|\Z)")
 _SYSTEM_DRIVE = b"C:"
@@ -19,10 +22,10 @@ _SYSTEM_DRIVE = b"C:"
 def windows_target(target: bytes, path: bytes) -> bytes:
     """The Windows text of a Linux target. `path` is the link's, for ScratchRefused."""
     try:
-        units = len(target.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass"))
+        size = len(target.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass"))
     except UnicodeDecodeError:
         raise ScratchRefused(path, "leads to a target that is not UTF-8") from None
-    if units > MAX_TARGET_UNITS:
+    if size > MAX_TARGET_BYTES:
         raise ScratchRefused(path, "leads to a target longer than Windows can hold")
     text = target.replace(b"/", b"\\")
     if not _WINDOWS.search(target) and target.startswith(b"/"):

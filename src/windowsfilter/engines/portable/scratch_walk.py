@@ -15,6 +15,7 @@ from pathlib import Path
 from windowsfilter.engines.portable.changes import SCAFFOLD, ChangeKind
 from windowsfilter.engines.portable.scratch_below import Below
 from windowsfilter.engines.portable.scratch_content import Contents, Stream
+from windowsfilter.engines.portable.scratch_links import windows_target
 from windowsfilter.engines.portable.scratch_merge import (
     Merge,
     Merged,
@@ -234,6 +235,9 @@ class Walk:
             return False
         if entry.kind is UpperKind.FILE:
             self._link(node, entry, origin if equal else None)
+        elif not equal:
+            assert merged.place is not None
+            windows_target(merged.place.readlink(entry), node.path)  # raises if it has none
         return True
 
     def _equal(self, node: Node, entry: UpperEntry, origin: int) -> bool:

@@ -280,6 +280,16 @@ def test_row_13_a_directory_on_the_way_is_written_but_not_listed(work, hand):
     assert ("modify", "Files/Windows") in work.changes()
 
 
+def test_row_13_a_directory_that_no_tar_describes_is_described_now(tmp_path):
+    base = [chains.folder("Files", sd=chains.OWNER_SYSTEM), chains.file("Files/implied/f", b"x")]
+    with scratch(tmp_path / "work", base) as work:
+        Hand(work).file("Files/implied/g", b"")
+        assert work.changes() == [("add", "Files/implied/g")]
+        entry, _ = work.entry("Files/implied")
+        assert entry.records[b"MSWINDOWS.fileattr"] == b"16"
+        assert b"MSWINDOWS.rawsd" in entry.records
+
+
 def test_row_14_a_new_directory_has_its_parents_descriptor(work, hand):
     hand.folder("Files")
     hand.folder("Files/new", origin="", opaque=b"y")
@@ -415,6 +425,18 @@ def test_row_22_a_written_link_is_parted_from_the_others(work, hand):
         assert tree.inode(linked) != tree.inode(other)
 
 
+def test_row_22_also_where_the_first_name_is_gone_from_the_chain(tmp_path):
+    child = [chains.folder("Files"), chains.whiteout("Files/Windows/other")]
+    with scratch(tmp_path / "work", BASE, child) as work:
+        hand = Hand(work)
+        hand.file("Files/Windows/linked", b"other", origin="Files/Windows/linked")
+        assert work.changes() == []
+        hand.file("Files/Windows/linked", b"mine", origin="Files/Windows/linked")
+        assert work.changes() == [("modify", "Files/Windows/linked")]
+        entry, _ = work.entry("Files/Windows/linked")
+        assert entry.records[b"LIBARCHIVE.creationtime"] == chains.A_CREATION
+
+
 @pytest.mark.root  # `user.` attributes cannot be on links
 def test_row_23_a_link_keeps_the_target_it_had(work, hand):
     hand.whiteout("Files/Windows/away")
@@ -447,6 +469,14 @@ def test_row_24_new_links_lead_where_windows_looks(work, hand, target, written, 
     assert entry.linkname == written
     assert entry.records[b"MSWINDOWS.fileattr"] == attributes
     assert entry.mode == (0o160000 if attributes == b"1040" else 0o120000)
+
+
+@pytest.mark.parametrize("target", [b"\xff\xfe", b"x/" * 2047])
+def test_row_24_targets_that_windows_cannot_hold_are_refused(work, hand, target):
+    hand.above("Files/links/to")
+    os.symlink(target, os.fsencode(work.upper / "Files/links/to"))
+    with pytest.raises(ScratchRefused, match="'Files/links/to' leads to a target"):
+        work.changes()
 
 
 def test_row_25_sockets_and_fifos_are_refused_by_name(work, hand):
