@@ -6,7 +6,6 @@ import doctest
 import os
 import re
 import subprocess
-import sysconfig
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Command, write_layout
+from tests.support.command import Command, on_path, write_layout
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
 BLOCK = re.compile(
@@ -69,11 +68,10 @@ def can(need: str | None, root: Path) -> bool:
 
 def test_the_sessions_of_the_command_line_guide_are_real(folder: Path) -> None:
     root = folder / "store"
-    scripts = sysconfig.get_path("scripts")
     environment = {
         **os.environ,
         "WINDOWSFILTER_ROOT": str(root),
-        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "PATH": on_path(folder / "bin"),
     }
     ran = 0
     for session in sessions("command-line.md"):

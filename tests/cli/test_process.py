@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.chains import file, folder, tar
-from tests.support.command import Command, write_layout
+from tests.support.command import Command, on_path, write_layout
 
 BASH = shutil.which("bash")
 
@@ -86,11 +86,10 @@ def completed(reader: Command, *words: str) -> list[str]:
     script = reader.ok("completion", "bash").text
     script += 'COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 ))\n'
     script += '_windowsfilter_completion windowsfilter\n[[ ${#COMPREPLY[@]} -eq 0 ]] || printf "%s\\n" "${COMPREPLY[@]}"\n'
-    scripts = sysconfig.get_path("scripts")
     environment = {
         **os.environ,
         "WINDOWSFILTER_ROOT": str(reader.root),
-        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "PATH": on_path(reader.root.parent / "bin"),
     }
     done = subprocess.run(
         [BASH, "--norc", "-c", script, "bash", *words],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -94,6 +95,15 @@ class Command:
             env=environment | how.pop("env", {}),
             **how,
         )
+
+
+def on_path(folder: Path) -> str:
+    """A PATH on which `windowsfilter` is this Python's, whether or not it is installed."""
+    folder.mkdir(exist_ok=True)
+    program = folder / "windowsfilter"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m windowsfilter "$@"\n')
+    program.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 ZONE = b"[ZoneTransfer]\r\nZoneId=3\r\n"
