@@ -18,14 +18,21 @@ from windowsfilter.digests import DiffID
 from windowsfilter.engines.portable.index import IndexWriter, Kind, Record, RecordFlag
 from windowsfilter.errors import FormatError, LimitExceeded
 from windowsfilter.ntfs import filetime
-from windowsfilter.ntfs.names import fold
+from windowsfilter.ntfs.names import fold, utf16_units
 from windowsfilter.wire import whiteouts
 from windowsfilter.wire.tar import TarEntry
 
 BLOCK = 512
 SPILL_ALIGN = 4096
-# Windows paths have at most 32,767 UTF-16 units, three bytes of UTF-8 each.
-MAX_NAME_BYTES = 32_767 * 3
+# The longest path Windows has, in UTF-16 units; each takes one to three bytes of UTF-8.
+MAX_NAME_UNITS = 32_767
+# Names are remembered until the layer ends, with every directory above them: one entry thousands
+# of directories deep would cost hundreds of megabytes, and a small packed layer can hold many.
+# Real names take some 100 bytes each; the first 64 MiB are free.
+MAX_NAME_MEMORY_PER_ENTRY = 128
+FREE_NAME_MEMORY = 64 << 20
+# Some 150 bytes of memory each. Windows layers have no sparse files at all.
+MAX_SPILL_PIECES = 1 << 20
 # An expanded sparse file costs no disk for its holes, but its size must stay addressable.
 MAX_SPILL_BYTES = 4 << 40
 # Distinct descriptors remembered to be stored once; past this they are stored again.
@@ -80,6 +87,7 @@ class Indexer:
     def __init__(self, file: BinaryIO, *, max_entries: int) -> None:
         self._writer = IndexWriter(file)
         self._max_entries = max_entries
+        self._name_bytes_left = max(FREE_NAME_MEMORY, max_entries * MAX_NAME_MEMORY_PER_ENTRY)
         self._seen: dict[bytes, bytes | bool] = {b"": True}
         """Folded path -> a directory's spelling, True if only implied, False if no directory."""
         self._parents: set[bytes] = {b""}
@@ -188,14 +196,16 @@ class Indexer:
 
     def _kind(self, entry: TarEntry, name: bytes) -> int:
         """What the entry is; its name and its place among the others are checked on the way."""
+        if len(name) > MAX_NAME_UNITS or len(entry.linkname) > MAX_NAME_UNITS:
+            self._check_length(entry, name)
         parent, _, leaf = name.rpartition(b"/")
+        if not parent and entry.name[:1] == b"/":
+            self._check_name(entry, entry.name)
         if parent not in self._parents:
             self._check_parent(entry, name, parent)
         # One pass of C code tells nearly every leaf from the odd ones.
         if leaf.translate(None, _ODD) != leaf or leaf in _ODD_LEAVES or not leaf.isascii():
             self._check_name(entry, name)
-        if len(name) > MAX_NAME_BYTES or len(entry.linkname) > MAX_NAME_BYTES:
-            raise _refusal(entry, "a name longer than a Windows path can be")
         if leaf[:4] == whiteouts.PREFIX:
             return self._whiteout(entry, leaf)
         kind = _KINDS.get(entry.typeflag)
@@ -217,6 +227,7 @@ class Indexer:
     def _place(self, entry: TarEntry, name: bytes, kind: int) -> None:
         """Refuse a name that collides with an earlier one of this layer."""
         key = name.upper() if name.isascii() else fold(name)
+        self._remember(entry, len(key))
         before = self._seen.get(key)
         if before is not None:
             if (before is not False) != (kind == _DIRECTORY):
@@ -233,6 +244,7 @@ class Indexer:
             target = entry.linkname.rstrip(b"/")
             if _HOSTILE.search(target) or not target or not _is_unicode(target):
                 raise _refusal(entry, f"a hard link out of the tree, to {target[:200]!r}")
+            self._remember(entry, len(target))
             self._links[key] = fold(target)
 
     def _check_parent(self, entry: TarEntry, name: bytes, parent: bytes) -> None:
@@ -241,11 +253,28 @@ class Indexer:
             self._check_name(entry, name)
         above = parent
         while above not in self._parents:
+            self._remember(entry, 2 * len(above))
             key = fold(above)
             if self._seen.setdefault(key, True) is False:
                 raise _refusal(entry, f"below {above[:200]!r}, which is a file in this layer")
             self._parents.add(above)
             above = above.rpartition(b"/")[0]
+
+    def _remember(self, entry: TarEntry, size: int) -> None:
+        """Account for `size` more bytes of names in memory."""
+        self._name_bytes_left -= size
+        if self._name_bytes_left < 0:
+            shown = entry.name[:300].decode("utf-8", "backslashreplace")
+            raise LimitExceeded(
+                f"entry {shown!r}: the names in this layer are too long in all"
+                " (--max-entries raises the limit)",
+                offset=entry.header_offset,
+            )
+
+    def _check_length(self, entry: TarEntry, name: bytes) -> None:
+        for path in (name, entry.linkname):
+            if len(path) > MAX_NAME_UNITS * 3 or utf16_units(path) > MAX_NAME_UNITS:
+                raise _refusal(entry, "a name longer than a Windows path can be")
 
     def _check_name(self, entry: TarEntry, name: bytes) -> None:
         """Say precisely what is wrong with a name, if anything is."""
@@ -337,6 +366,8 @@ class Indexer:
         if self.spill_size > MAX_SPILL_BYTES:
             raise _refusal(entry, f"sparse, and with others over {MAX_SPILL_BYTES} bytes")
         source = entry.data_offset
+        if len(self.spill) + len(entry.sparse or ()) > MAX_SPILL_PIECES:
+            raise _refusal(entry, f"sparse, and with others of over {MAX_SPILL_PIECES} pieces")
         for offset, size in entry.sparse or ():
             self.spill.append(SpillPiece(source, target + offset, size))
             source += size

@@ -103,6 +103,7 @@ def raw_entry(name: bytes, typeflag: bytes = b"0", link: bytes = b"") -> Entry:
 HOSTILE = {
     "parent directory": [file("Files/../../etc/passwd")],
     "absolute": [file("/etc/passwd")],
+    "absolute, in the root": [file("/x")],
     "drive": [file("C:/Windows/x")],
     "drive alone": [file("c:x")],
     "backslash": [file("Files\\x")],
