@@ -37,6 +37,9 @@ MAX_MEMBERS = 100_000
 """Members of an archive. `docker save` writes some four a layer; a layer itself has more, and is
 told from an archive of images by this."""
 
+MAX_MEMBER_NAMES = 64 << 20
+"""Bytes of all names and link targets of an archive's members; they stay in memory."""
+
 MAX_LINKS = 40  # followed one after the other, as Linux has it
 
 _BLANK = memoryview(bytes(1 << 20))
@@ -174,6 +177,7 @@ class TarBundle:
         """Index the tar in `stream`, which must outlive the bundle; raises FormatError."""
         self._file = _RandomFile(stream)
         self._members: dict[str, _Stored] = {}
+        self._name_bytes = 0
         self._index()
 
     def size(self, name: str) -> int | None:
@@ -226,6 +230,11 @@ class TarBundle:
         reader.close()
 
     def _add(self, entry: TarEntry) -> None:
+        self._name_bytes += len(entry.name) + len(entry.linkname)
+        if self._name_bytes > MAX_MEMBER_NAMES:
+            raise LimitExceeded(
+                f"names of more than {MAX_MEMBER_NAMES} bytes in all", offset=entry.header_offset
+            )
         name = os.fsdecode(entry.path)
         if entry.kind == TYPE_FILE:
             sparse = entry.sparse is not None

@@ -263,6 +263,12 @@ def test_an_archive_with_too_many_members_is_no_image(monkeypatch: pytest.Monkey
         TarBundle(io.BytesIO(archive({f"f{n}": b"" for n in range(11)})))
 
 
+def test_an_archive_whose_names_would_fill_the_memory_is_refused() -> None:
+    names = [f"{n}/" + "x" * 120_000 for n in range(600)]
+    with pytest.raises(LimitExceeded, match=r"names of more than 67108864 bytes .*at byte"):
+        TarBundle(io.BytesIO(archive(dict.fromkeys(names, b""))))
+
+
 def test_a_sparse_member_is_refused_when_it_is_opened() -> None:
     info = tarfile.TarInfo("GNUSparseFile.0/x")
     body = b"1\n0\n3\n".ljust(512, b"\0") + b"abc"
