@@ -9,6 +9,8 @@ from __future__ import annotations
 
 def main() -> int:
     """The entry point: runs the command of this process and returns its exit code."""
-    from windowsfilter.cli import program
-
+    try:
+        from windowsfilter.cli import program
+    except KeyboardInterrupt:  # pressed before there is anything to interrupt
+        return 130
     return program.main()
