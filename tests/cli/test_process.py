@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,21 @@ def test_output_that_cannot_be_written_is_the_machines_fault(reader: Command) ->
         _, err = process.communicate()
     assert process.returncode == 4
     assert err == b"windowsfilter: write standard output: No space left on device\n"
+
+
+def test_of_a_tar_that_does_not_fit_nothing_is_left(command: Command, tmp_path: Path) -> None:
+    layer = tar([folder("Files"), file("Files/big", b"x" * (3 << 20))])
+    command.ok("load", write_layout(tmp_path / "oci", layer))
+    (layer_id,) = command.ok("layer", "ls", "-q").lines
+    target = tmp_path / "layer.tar"
+    process = command.process(
+        *("layer", "diff", layer_id, "-o", target),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20)),
+    )
+    _, err = process.communicate()
+    assert process.returncode == 4
+    assert err.decode() == f"windowsfilter: write {target}: File too large\n"
+    assert not target.exists()
 
 
 @pytest.mark.parametrize(
