@@ -185,6 +185,7 @@ class Model:
         above, old = self._parent(path)
         if name.inode.kind != DIRECTORY:
             self._part(name)
+        name.copied = True
         del above.kids[fold(old)]
         name.leaf = leaf
         parent.kids[fold(leaf)] = name
