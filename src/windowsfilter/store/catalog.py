@@ -361,7 +361,9 @@ class Catalog:
 
     def find_holds(self, kind: HoldKind | None = None, name: str | None = None) -> list[Hold]:
         """Holds dead and alive, oldest first: all, of one kind, or of one object."""
-        query = "SELECT * FROM holds WHERE kind = COALESCE(?, kind) AND object = COALESCE(?, object)"
+        query = (
+            "SELECT * FROM holds WHERE kind = COALESCE(?, kind) AND object = COALESCE(?, object)"
+        )
         rows = self._database.rows(f"{query} ORDER BY created, id", (kind, name))
         return [_hold(row) for row in rows]
 
