@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -34,6 +35,10 @@ settings.load_profile("soak" if os.environ.get("WINDOWSFILTER_SOAK") else "test"
 os.environ["TERM"] = "xterm-256color"
 for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "WINDOWSFILTER_ROOT"):
     os.environ.pop(_name, None)
+# `nohup` and background jobs of shells ignore these, and so would every child.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _shared_folder() -> Path:
