@@ -10,7 +10,7 @@ import stat
 
 import pytest
 
-from tests.support import chains
+from tests.support import chains, mounts
 from tests.support.scratches import TestScratch, scratch
 from windowsfilter.engines.portable.aliases import alias
 from windowsfilter.engines.portable.scratch_upper import MAX_DEPTH, ScratchRefused
@@ -512,6 +512,19 @@ def test_row_26_names_that_windows_cannot_hold_are_refused(work, hand, leaf):
         work.changes()
 
 
+def test_row_26_a_path_longer_than_windows_holds_is_refused(work, hand):
+    hand.folder("Files")
+    place = os.open(work.upper / "Files", os.O_RDONLY)
+    for _ in range(130):
+        os.mkdir("d" * 255, dir_fd=place)
+        inner = os.open("d" * 255, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(place)
+    with pytest.raises(ScratchRefused, match="longer than Windows can hold"):
+        work.changes()
+
+
 def test_row_26_reserved_device_names_are_carried(work, hand):
     hand.file("Files/NUL.txt", b"")
     assert work.changes() == [("add", "Files/NUL.txt")]
@@ -570,6 +583,15 @@ def test_row_32_endless_nesting_is_refused(work, hand):
     os.close(place)
     with pytest.raises(ScratchRefused, match="directories deep"):
         work.changes()
+
+
+@pytest.mark.root
+def test_row_32_another_file_system_in_the_upper_is_refused(work, hand):
+    hand.folder("Files")
+    hand.folder("Files/Windows")
+    with mounts.tmpfs(work.upper / "Files/Windows"):
+        with pytest.raises(ScratchRefused, match="'Files/Windows' is on another file system"):
+            work.changes()
 
 
 def test_row_33_a_stream_is_a_modification_of_its_file(work, hand):
