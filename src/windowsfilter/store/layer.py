@@ -88,9 +88,9 @@ class Layer:
         for _, record, name, _ in index.entries():
             yield Kind(record.kind), name, record
 
-    def path(self, path: str = "", *, view: View = View.LAYER) -> LayerPath:
+    def path(self, path: str = "", *, view: View | str = View.LAYER) -> LayerPath:
         """A path in what this layer and those below it show."""
-        return LayerPath(self._core.chain(self.chain), view) / path
+        return LayerPath(self._core.chain(self.chain), View(view)) / path
 
     def _sealed(self) -> DiffID:
         if self.manifest.diff_id is None:

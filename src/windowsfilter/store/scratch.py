@@ -134,24 +134,24 @@ class Scratch:
 
     # -- changing it without a mount ----------------------------------------------------------
 
-    def exists(self, path: str, *, view: View = View.VOLUME) -> bool:
+    def exists(self, path: str, *, view: View | str = View.VOLUME) -> bool:
         """Whether there is a file, directory or link at the path."""
         with self._editing() as editor:
             return editor.exists(_name(path, view))
 
-    def listdir(self, path: str = "", *, view: View = View.VOLUME) -> list[str]:
+    def listdir(self, path: str = "", *, view: View | str = View.VOLUME) -> list[str]:
         """The names in a directory, sorted."""
         with self._editing() as editor:
             names = editor.listdir(_name(path, view))
         return [name.decode("utf-8", "surrogatepass") for name in names]
 
-    def read_bytes(self, path: str, *, view: View = View.VOLUME) -> bytes:
+    def read_bytes(self, path: str, *, view: View | str = View.VOLUME) -> bytes:
         """The content of a file, or of a stream `file:stream`."""
         with self._editing() as editor:
             return b"".join(editor.read(_name(path, view)))
 
     def write_bytes(
-        self, path: str, data: bytes | Iterable[bytes], *, view: View = View.VOLUME
+        self, path: str, data: bytes | Iterable[bytes], *, view: View | str = View.VOLUME
     ) -> None:
         """Give a file (or stream `file:stream`) this content; it is made if it is missing."""
         with self._editing(change=True) as editor:
@@ -163,30 +163,30 @@ class Scratch:
         *,
         parents: bool = False,
         exist_ok: bool = False,
-        view: View = View.VOLUME,
+        view: View | str = View.VOLUME,
     ) -> None:
         """Make a directory, with `parents` also those above it."""
         with self._editing(change=True) as editor:
             editor.mkdir(_name(path, view), parents=parents, exist_ok=exist_ok)
 
-    def remove(self, path: str, *, recursive: bool = False, view: View = View.VOLUME) -> None:
+    def remove(self, path: str, *, recursive: bool = False, view: View | str = View.VOLUME) -> None:
         """Delete a file, link, stream, or directory (empty, or with `recursive` all of it)."""
         with self._editing(change=True) as editor:
             editor.remove(_name(path, view), recursive=recursive)
 
     def rename(
-        self, path: str, to: str, *, replace: bool = False, view: View = View.VOLUME
+        self, path: str, to: str, *, replace: bool = False, view: View | str = View.VOLUME
     ) -> None:
         """Move something, metadata and streams with it; `replace` overwrites a file."""
         with self._editing(change=True) as editor:
             editor.rename(_name(path, view), _name(to, view), replace=replace)
 
-    def symlink(self, path: str, target: str, *, view: View = View.VOLUME) -> None:
+    def symlink(self, path: str, target: str, *, view: View | str = View.VOLUME) -> None:
         r"""Make a symbolic link to a Windows target (`..\x`, `C:\x`)."""
         with self._editing(change=True) as editor:
             editor.symlink(_name(path, view), target.encode("utf-8", "surrogatepass"))
 
-    def link(self, path: str, existing: str, *, view: View = View.VOLUME) -> None:
+    def link(self, path: str, existing: str, *, view: View | str = View.VOLUME) -> None:
         """Give an existing file one more name."""
         with self._editing(change=True) as editor:
             editor.link(_name(path, view), _name(existing, view))
@@ -266,8 +266,8 @@ def _make_directories(folder: Path) -> None:
     (folder / "work").mkdir(mode=0o755)
 
 
-def _name(path: str, view: View) -> bytes:
+def _name(path: str, view: View | str) -> bytes:
     """A path as layers spell it."""
     _, parts = parse_text(path)
-    prefix = (b"Files",) if view is View.VOLUME else ()
+    prefix = (b"Files",) if View(view) is View.VOLUME else ()
     return b"/".join((*prefix, *parts))

@@ -183,10 +183,7 @@ def run(
 
 
 def _presentation(way: Way, view: str, *, streams: bool) -> Presentation:
-    try:
-        name = View(view)
-    except ValueError:
-        raise UsageError(f"mount: no view {view!r}; there are volume and layer") from None
+    name = View(view)
     if way is Way.DIRECT and fuse_device.in_initial_namespace():
         return Presentation(view=name, streams=streams)
     return Presentation(
