@@ -41,7 +41,8 @@ def decode(data: bytes, *, what: str, limit: int) -> Any:
         offset = len(error.doc[: error.pos].encode())
         raise FormatError(f"{what} is not JSON: {error.msg}", offset=offset) from error
     except RecursionError:
-        raise FormatError(f"{what} is nested too deeply") from None
+        # How deep the parser itself gets depends on the version of Python.
+        raise FormatError(f"{what} is nested more than {MAX_DEPTH} deep") from None
     except ValueError as error:  # a key twice, NaN, a number of thousands of digits
         raise FormatError(f"{what}: {error}") from error
     _check_depth(value, what)
