@@ -19,9 +19,10 @@ from tests.support.chains import (
     symlink,
     whiteout,
 )
+from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import EntryNotFound, UsageError
 from windowsfilter.store.chain import Chain
-from windowsfilter.store.paths import EntryType, LayerPath, View
+from windowsfilter.store.paths import EntryType, LayerPath
 
 Open = Callable[..., LayerPath]
 

@@ -230,7 +230,7 @@ def test_prune_removes_what_nothing_needs(store: Store, layout: Callable[..., Pa
     store.core.images.untag("win:1")
     assert store.prune(dry_run=True).items == []
     planned = store.prune(dry_run=True, untagged=True)
-    assert store.image(image.id)
+    assert store.image(image.id).id == image.id
     assert store.prune(untagged=True).ids("image") == planned.ids("image") == [image.id]
     assert store.layers() == []
 
