@@ -23,6 +23,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from windowsfilter.engines.portable import privileges
 from windowsfilter.engines.portable.kernel import KernelError
 from windowsfilter.errors import HostError
 
@@ -34,11 +35,9 @@ READ_AHEAD_KIB = 1024
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
-_CAP_SYS_ADMIN = 1 << 21
 _PROGRAMS = ("fusermount3", "fusermount")
 _PROGRAM_PATH = "/run/wrappers/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _UNESCAPE = re.compile(rb"\\([0-7]{3})")
-_INITIAL_MAP = ["0", "0", "4294967295"]
 
 
 class Way(StrEnum):
@@ -56,7 +55,7 @@ def reason(way: Way) -> str | None:
     """Why this way is closed here, None if it seems open. Starts and changes nothing."""
     if not sys.platform.startswith("linux"):
         return f"{sys.platform} has no FUSE protocol of Linux"
-    if way is Way.DIRECT and not _has_cap_sys_admin():
+    if way is Way.DIRECT and not privileges.has_cap_sys_admin():
         return "needs root (CAP_SYS_ADMIN)"
     problem = _device_problem()
     if problem:
@@ -89,14 +88,6 @@ def find_fusermount() -> str | None:
         if found:
             return found
     return None
-
-
-def in_initial_namespace() -> bool:
-    """Whether ids here are the machine's: only there does root read `trusted.*` attributes."""
-    try:
-        return Path("/proc/self/uid_map").read_text().split() == _INITIAL_MAP
-    except OSError:
-        return False
 
 
 def mount_direct(target: Path, *, allow_other: bool, default_permissions: bool) -> int:
@@ -248,17 +239,6 @@ def _namespace_problem() -> str | None:
     if not Path("/proc/self/ns/user").exists():
         return "the kernel has no user namespaces"
     return None
-
-
-def _has_cap_sys_admin() -> bool:
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return os.geteuid() == 0
-    for line in status.splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) & _CAP_SYS_ADMIN)
-    return False
 
 
 def _is_privileged(program: str) -> bool:

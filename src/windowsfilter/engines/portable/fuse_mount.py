@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from windowsfilter.engines.portable import fuse_device, kernel
+from windowsfilter.engines.portable import fuse_device, kernel, privileges
 from windowsfilter.engines.portable.fuse_device import Way
 from windowsfilter.engines.portable.fuse_nodes import Presentation
 from windowsfilter.engines.portable.fuse_task import Report, Task
@@ -184,7 +184,7 @@ def run(
 
 def _presentation(way: Way, view: str, *, streams: bool) -> Presentation:
     name = View(view)
-    if way is Way.DIRECT and fuse_device.in_initial_namespace():
+    if way is Way.DIRECT and privileges.in_initial_namespace():
         return Presentation(view=name, streams=streams)
     return Presentation(
         view=name,

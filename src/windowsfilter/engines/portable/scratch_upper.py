@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
+from windowsfilter.engines.portable import privileges
 from windowsfilter.engines.portable.erofs_xattrs import ENTRY_VALUE
 from windowsfilter.errors import HostError, UsageError
 from windowsfilter.ntfs import filetime
@@ -32,7 +33,6 @@ MAX_DEPTH = 400
 LINK_MARK = struct.Struct("<IIQ")
 """Value of a `link_mark`: layer, record, inode number of the link that it speaks of."""
 
-_CAP_SYS_ADMIN = 21
 _STATX = struct.Struct("<I76xqI")  # mask, birth time: seconds, nanoseconds
 _STATX_BYTES = 256
 _STATX_BTIME = 0x800
@@ -271,7 +271,9 @@ def namespace_of(owner: int) -> Namespace:
 
     Not both: any program in a container may set `user.` attributes on its files.
     """
-    return Namespace.TRUSTED if owner == 0 and _may_trust() else Namespace.USER
+    return (
+        Namespace.TRUSTED if owner == 0 and privileges.sees_trusted_attributes() else Namespace.USER
+    )
 
 
 def link_mark(name: bytes) -> str:
@@ -329,18 +331,6 @@ def host_errors(path: bytes, operation: str) -> Iterator[None]:
             raise changed(path) from error
         what = error.strerror or str(error)
         raise HostError(error.errno, f"scratch: {operation} {shown(path)!r}: {what}") from error
-
-
-def _may_trust() -> bool:
-    """Whether this process sees `trusted.` attributes: without the right they look absent."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        uid_map = Path("/proc/self/uid_map").read_text().split()
-    except OSError:
-        return False
-    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
-    initial = uid_map[:3] == ["0", "0", "4294967295"]
-    return initial and bool(capabilities >> _CAP_SYS_ADMIN & 1)
 
 
 @cache

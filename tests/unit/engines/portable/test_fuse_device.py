@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import chains, fuse_chains
-from windowsfilter.engines.portable import fuse_device, fuse_mount
+from windowsfilter.engines.portable import fuse_device, fuse_mount, privileges
 from windowsfilter.engines.portable.fuse_device import Way
 from windowsfilter.engines.portable.kernel import KernelError
 from windowsfilter.errors import HostError
@@ -27,7 +27,7 @@ def device(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def no_root(monkeypatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
-    monkeypatch.setattr(fuse_device, "_has_cap_sys_admin", lambda: False)
+    monkeypatch.setattr(privileges, "has_cap_sys_admin", lambda: False)
 
 
 @pytest.fixture
@@ -50,14 +50,14 @@ def test_other_systems_have_no_fuse_of_linux(monkeypatch, way):
 @pytest.mark.parametrize("way", list(Way))
 def test_a_missing_device_is_named(monkeypatch, tmp_path, way):
     monkeypatch.setattr(fuse_device, "DEVICE", str(tmp_path / "nothing"))
-    monkeypatch.setattr(fuse_device, "_has_cap_sys_admin", lambda: True)
+    monkeypatch.setattr(privileges, "has_cap_sys_admin", lambda: True)
     assert "is not loaded" in str(fuse_device.reason(way))
     with pytest.raises(KernelError, match="No such file"):
         fuse_device.open_device()
 
 
 def test_root_without_the_capability_is_told_what_it_lacks(monkeypatch):
-    monkeypatch.setattr(fuse_device, "_has_cap_sys_admin", lambda: False)
+    monkeypatch.setattr(privileges, "has_cap_sys_admin", lambda: False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert fuse_device.reason(Way.DIRECT) == "needs root (CAP_SYS_ADMIN)"
 
