@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from windowsfilter.engines.portable.importer import Limits
+    from windowsfilter.engines.portable.import_terms import Limits
     from windowsfilter.engines.portable.view import View
     from windowsfilter.store.image import Image
     from windowsfilter.store.layer import Layer
@@ -24,7 +24,7 @@ _HOMES = {
     "Image": "windowsfilter.store.image",
     "Layer": "windowsfilter.store.layer",
     "LayerPath": "windowsfilter.store.paths",
-    "Limits": "windowsfilter.engines.portable.importer",
+    "Limits": "windowsfilter.engines.portable.import_terms",
     "Scratch": "windowsfilter.store.scratch",
     "Stat": "windowsfilter.store.paths",
     "Store": "windowsfilter.store.store",

@@ -55,7 +55,7 @@ def load(
     """
     from dataclasses import replace
 
-    from windowsfilter.engines.portable.importer import DEFAULT_LIMITS
+    from windowsfilter.engines.portable.import_terms import DEFAULT_LIMITS
     from windowsfilter.ui import documents, figures
 
     limits = {"max_entries": max_entries, "max_ratio": max_ratio, "max_bytes": max_bytes}

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from windowsfilter.engines.portable.blobs import BlobStore
-from windowsfilter.engines.portable.chains import ChainImages
-from windowsfilter.engines.portable.mount_engines import MountEngines
 from windowsfilter.errors import StoreDamaged
 from windowsfilter.store.chain import Chain
 from windowsfilter.store.garbage import Garbage
@@ -21,6 +20,10 @@ from windowsfilter.store.layout import open_layout
 from windowsfilter.store.reconcile import open_catalog
 from windowsfilter.store.staging import Staging
 from windowsfilter.store.writing import ImageWriting, LayerWriting
+
+if TYPE_CHECKING:
+    from windowsfilter.engines.portable.chains import ChainImages
+    from windowsfilter.engines.portable.mount_engines import MountEngines
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class Core:
     @cached_property
     def chain_images(self) -> ChainImages:
         """The EROFS images of chains."""
+        from windowsfilter.engines.portable.chains import ChainImages
+
         return ChainImages(
             self.layout.chains,
             staging=self.staging.new,
@@ -90,6 +95,8 @@ class Core:
     @cached_property
     def mount_engines(self) -> MountEngines:
         """The ways to show a chain on this machine."""
+        from windowsfilter.engines.portable.mount_engines import MountEngines
+
         return MountEngines(self.chain_images, self.runtime_folder, forced=self._mount_engine)
 
     @property

@@ -6,18 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from windowsfilter.digests import Digest
 from windowsfilter.engines.portable.tree import Problem
 from windowsfilter.engines.portable.view import View
-from windowsfilter.images import documents
-from windowsfilter.store import mounts
 from windowsfilter.store.core import Core
 from windowsfilter.store.images import ImageRecord
 from windowsfilter.store.layer import Layer
-from windowsfilter.store.mounts import Mount
 from windowsfilter.store.paths import LayerPath
+
+if TYPE_CHECKING:
+    from windowsfilter.store.mounts import Mount
 
 
 class Image:
@@ -61,6 +61,8 @@ class Image:
     @property
     def config(self) -> dict[str, Any]:
         """The image's config."""
+        from windowsfilter.images import documents
+
         return documents.parse_config(self.config_bytes, what=f"config {self.id}").document
 
     @property
@@ -98,12 +100,16 @@ class Image:
         Only the caller's user sees the files unless `allow_other`. Raises HostError, with the
         reasons, on machines where nothing can be mounted.
         """
+        from windowsfilter.store import mounts
+
         return mounts.mount_image(
             self._core, self.record, Path(target), View(view), allow_other=allow_other
         )
 
     def mounted(self, *, view: View | str = View.VOLUME) -> AbstractContextManager[Path]:
         """The image at a path of the system's choice, for the body of a `with` only."""
+        from windowsfilter.store import mounts
+
         return mounts.image_mounted(self._core, self.record, View(view))
 
     def run(
@@ -117,6 +123,8 @@ class Image:
 
         Needs no root: the mount lives in a user namespace of its own and ends with the command.
         """
+        from windowsfilter.store import mounts
+
         return mounts.run_with_image(self._core, self.record, command, Path(target), View(view))
 
     def __repr__(self) -> str:

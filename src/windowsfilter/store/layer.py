@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from windowsfilter.digests import ChainID, DiffID
-from windowsfilter.engines.portable.changes import Change, layer_changes
 from windowsfilter.engines.portable.index import Kind, Record
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.engines.portable.view import View
@@ -14,6 +13,9 @@ from windowsfilter.errors import UsageError
 from windowsfilter.layers.manifest import LayerManifest, LayerState
 from windowsfilter.store.core import Core
 from windowsfilter.store.paths import LayerPath
+
+if TYPE_CHECKING:
+    from windowsfilter.engines.portable.changes import Change
 
 
 class Layer:
@@ -78,6 +80,8 @@ class Layer:
 
     def changes(self) -> Iterator[Change]:
         """What the layer adds, modifies and deletes, against the layers below it."""
+        from windowsfilter.engines.portable.changes import layer_changes
+
         chain = self._core.chain(self.chain)
         below = Tree(chain.layers[:-1])
         return layer_changes(below, chain.layers[-1])

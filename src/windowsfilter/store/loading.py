@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from windowsfilter.digests import ChainID, chain_id
 from windowsfilter.engines.portable.blobs import BlobManifest
-from windowsfilter.engines.portable.importer import DEFAULT_LIMITS, Expected, Limits
+from windowsfilter.engines.portable.import_terms import DEFAULT_LIMITS, Expected, Limits
 from windowsfilter.errors import FormatError, HostError, WindowsFilterError
 from windowsfilter.images import documents, references
 from windowsfilter.images.source_images import SourceImage, SourceLayer

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from windowsfilter.digests import Digest
-from windowsfilter.engines.portable.importer import DEFAULT_LIMITS, Limits
+from windowsfilter.engines.portable.import_terms import DEFAULT_LIMITS, Limits
 from windowsfilter.errors import FormatError, ImageNotFound, LayerNotFound, UsageError
 from windowsfilter.images import references
-from windowsfilter.images.platforms import Platform
-from windowsfilter.images.sources import open_source
 from windowsfilter.layers.manifest import LayerState
-from windowsfilter.store import mounts
 from windowsfilter.store.core import Core, Progress
 from windowsfilter.store.garbage import Removed
 from windowsfilter.store.image import Image
 from windowsfilter.store.layer import Layer
 from windowsfilter.store.layout import FORMAT
-from windowsfilter.store.loading import LoadOptions, load_image
-from windowsfilter.store.mounts import Mount
-from windowsfilter.store.saving import save_images
-from windowsfilter.store.scratch import Scratch, create_scratch, find_scratch, remove_scratch
-from windowsfilter.store.usage import Usage, measure
+
+# What only some methods need is imported by them: a command that reads one file should not wait
+# for the modules that load, save, mount and change.
+if TYPE_CHECKING:
+    from windowsfilter.store.mounts import Mount
+    from windowsfilter.store.scratch import Scratch
+    from windowsfilter.store.usage import Usage
 
 SYSTEM_ROOT = Path("/var/lib/windowsfilter")
 # Shorter prefixes of ids would soon name something else.
@@ -118,6 +116,10 @@ class Store:
         Raises FormatError for what is no image or a damaged one, UsageError if nothing fits
         `platform`, HostError if the machine fails. Each image is stored whole or not at all.
         """
+        from windowsfilter.images.platforms import Platform
+        from windowsfilter.images.sources import open_source
+        from windowsfilter.store.loading import LoadOptions, load_image
+
         options = LoadOptions(
             verify=verify, keep_compressed=keep_compressed, limits=limits, tags=tuple(tags)
         )
@@ -161,6 +163,8 @@ class Store:
         A tag of an image that has others only goes itself. Raises ImageNotFound, or LayerInUse
         naming who needs the image (`force` removes it all the same and keeps needed layers).
         """
+        from windowsfilter.store import mounts
+
         self.core.forget_chains()
         mounts.forget_vanished(self.core)
         garbage = self.core.garbage
@@ -192,6 +196,8 @@ class Store:
         compressed bytes as they came and gzip for the rest. An image named by a tag is written
         with that tag, one named by id with all its tags. Nothing is left at `target` on errors.
         """
+        from windowsfilter.store.saving import save_images
+
         images = []
         for name in names:
             record = self.core.catalog.image(self._image_id(name))
@@ -242,32 +248,44 @@ class Store:
 
     def create_scratch(self, name: str, image: str | Image) -> Scratch:
         """A writable layer over an image. Raises AlreadyExists, ImageNotFound."""
+        from windowsfilter.store.scratch import create_scratch
+
         found = self.image(image) if isinstance(image, str) else image
         return create_scratch(self.core, name, found)
 
     def scratch(self, name: str) -> Scratch:
         """The scratch of that name or id. Raises ScratchNotFound."""
+        from windowsfilter.store.scratch import find_scratch
+
         return find_scratch(self.core, name)
 
     def scratches(self) -> list[Scratch]:
         """All scratches, the newest first."""
+        from windowsfilter.store.scratch import Scratch
+
         found = self.core.catalog.layers(LayerState.SCRATCH)
         newest = sorted(found, key=lambda scratch: -scratch.created)
         return [Scratch(self.core, manifest) for manifest in newest]
 
     def remove_scratch(self, name: str) -> Removed:
         """Remove a scratch and what was written into it. Raises LayerInUse while it is mounted."""
+        from windowsfilter.store.scratch import remove_scratch
+
         return remove_scratch(self.core, name)
 
     # -- mounts -------------------------------------------------------------------------------
 
     def mounts(self) -> list[Mount]:
         """Everything that is mounted from this store."""
+        from windowsfilter.store import mounts
+
         mounts.forget_vanished(self.core)
         return mounts.list_mounts(self.core)
 
     def unmount(self, target: str | os.PathLike[str], *, lazy: bool = False) -> None:
         """Take a mount away; `lazy` leaves it to those who use it. Raises UsageError for others'."""
+        from windowsfilter.store import mounts
+
         mounts.unmount(self.core, Path(target), lazy=lazy)
 
     # -- the whole ----------------------------------------------------------------------------
@@ -277,6 +295,8 @@ class Store:
 
         With `untagged` also images without a tag. `dry_run` only says what would go.
         """
+        from windowsfilter.store import mounts
+
         self.core.forget_chains()
         mounts.forget_vanished(self.core)
         garbage = self.core.garbage
@@ -286,6 +306,8 @@ class Store:
 
     def info(self) -> dict[str, Any]:
         """What this store and this machine are: root, format, mount engines, counts."""
+        from importlib.metadata import version
+
         core = self.core
         engines = core.mount_engines.available
         return {
@@ -307,6 +329,8 @@ class Store:
 
     def usage(self) -> Usage:
         """What occupies the disk."""
+        from windowsfilter.store.usage import measure
+
         return measure(self.core)
 
     # -- layers -------------------------------------------------------------------------------

@@ -18,22 +18,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from windowsfilter.digests import DiffID, Digest
-from windowsfilter.engines.portable.importer import (
+from windowsfilter.engines.portable.import_terms import (
     DEFAULT_LIMITS,
     NOTHING_EXPECTED,
     Expected,
-    Imported,
     Limits,
     Progress,
-    import_tar,
 )
 from windowsfilter.engines.portable.index import Index, Record
 from windowsfilter.errors import FormatError, HostError, StoreDamaged
 from windowsfilter.layers import durable
 from windowsfilter.wire.compression import Compression
+
+if TYPE_CHECKING:
+    from windowsfilter.engines.portable.importer import Imported
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +237,8 @@ class BlobStore:
 
         Raises what `import_tar` raises, and HostError when the disk is full or fails.
         """
+        from windowsfilter.engines.portable.importer import import_tar
+
         working = self._staging() / f"import.{secrets.token_hex(8)}"
         try:
             with _host_errors("import layer"):
@@ -283,6 +286,8 @@ class BlobStore:
 
 def rebuild(directory: Path, manifest: BlobManifest) -> None:
     """Make a blob's index and spill again. Raises StoreDamaged if the blob is not what it was."""
+    from windowsfilter.engines.portable.importer import import_tar
+
     working = directory / f".rebuild.{secrets.token_hex(8)}"
     unlimited = Limits(max_entries=1 << 62, max_bytes=1 << 62)
     try:

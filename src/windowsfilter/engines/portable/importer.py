@@ -19,6 +19,13 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from windowsfilter.digests import DiffID, Digest
+from windowsfilter.engines.portable.import_terms import (
+    DEFAULT_LIMITS,
+    NOTHING_EXPECTED,
+    Expected,
+    Limits,
+    Progress,
+)
 from windowsfilter.engines.portable.indexer import Indexer, SpillPiece
 from windowsfilter.errors import DigestMismatch, FormatError, LimitExceeded
 from windowsfilter.wire.compression import Compression, decompressor, detect
@@ -32,36 +39,6 @@ COPY_BYTES = 1 << 20
 _SYNC_FILE_RANGE_WRITE = 2
 
 _T = TypeVar("_T")
-
-Progress = Callable[[int], None]
-"""Told how many more source bytes were consumed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What an import takes before it refuses; each has an option of the same name."""
-
-    max_entries: int = 2_000_000
-    """Windows base layers have 100,000 to 300,000. Memory grows by about 250 bytes an entry."""
-    max_ratio: int = 200
-    """Uncompressed to compressed bytes, counted after the first 64 MiB."""
-    max_bytes: int = 1 << 40
-    """Uncompressed bytes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What is known of a layer beforehand and must turn out true; None is not checked."""
-
-    diff_id: DiffID | None = None
-    digest: Digest | None = None
-    """Of the bytes as they arrive."""
-    size: int | None = None
-    """Bytes as they arrive."""
-
-
-DEFAULT_LIMITS = Limits()
-NOTHING_EXPECTED = Expected()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from tests.support import tar_blocks as blocks
 from tests.support.chains import Blobs, Entry, file, folder, hard_link, symlink, tar, whiteout
 from windowsfilter.digests import DiffID, Digest
 from windowsfilter.engines.portable.blobs import LayerBlob
-from windowsfilter.engines.portable.importer import Expected, Limits
+from windowsfilter.engines.portable.import_terms import Expected, Limits
 from windowsfilter.engines.portable.index import Index, Kind
 from windowsfilter.errors import DigestMismatch, FormatError, LimitExceeded, StoreDamaged
 from windowsfilter.wire.compression import Compression, compressor
