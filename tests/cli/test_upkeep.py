@@ -56,3 +56,10 @@ def test_a_folder_with_other_things_is_no_store(command: Command) -> None:
     (command.root / "thesis.txt").touch()
     assert command("images").code == 2
     assert [entry.name for entry in command.root.iterdir()] == ["thesis.txt"]
+
+
+def test_an_error_names_a_file_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = Command(tmp_path / "file" / "store")("images")
+    assert done.code == 4
+    assert done.err.count("store: ") == done.err.count(str(tmp_path)) == 1

@@ -166,9 +166,12 @@ def _described(error: Exception) -> tuple[str, int]:
 
 
 def _without_number(error: OSError) -> str:
-    """The words of an error without Python's `[Errno 95]` in front."""
-    where = f"{error.filename!r}: " if error.filename is not None else ""
-    return where + (error.strerror or str(error))
+    """The words of an error without Python's `[Errno 95]` in front; the file is named once."""
+    words = error.strerror or str(error)
+    name = error.filename
+    if name is None or (os.fsdecode(name) if isinstance(name, bytes) else str(name)) in words:
+        return words
+    return f"{name!r}: {words}"
 
 
 def _interrupted() -> int:
