@@ -46,17 +46,22 @@ def commit(
     chain = [layer.id for layer in reversed(core.catalog.chain(scratch.parent))]
     # The blob's name is not known before it exists: hold all there are, as long as that.
     held = [(HoldKind.BLOB, ANY), *((HoldKind.LAYER, layer) for layer in chain)]
-    with core.holds.held(held, f"commit of {scratch.name}"):
-        with locked(), exported(export) as stream:
-            blob = core.blobs.add(stream)
-        made = _chain_id(core, chain, blob)
-        record, config = _image(core, scratch, [*chain, made.hex], blob, created_by)
-        objects = [(HoldKind.LAYER, made.hex), (HoldKind.IMAGE, record.id.hex)]
-        with core.holds.held(objects, f"commit of {scratch.name}"):
-            add_sealed_layer(core, blob, made, chain[-1])
-            core.images.add(record, config=config)
-            core.images.tag(record.id, tags)
-            return core.catalog.image(record.id)
+    stored: list[str] = []
+    try:
+        with core.holds.held(held, f"commit of {scratch.name}"):
+            with locked(), exported(export) as stream:
+                blob = core.blobs.add(stream)
+            made = _chain_id(core, chain, blob)
+            record, config = _image(core, scratch, [*chain, made.hex], blob, created_by)
+            objects = [(HoldKind.LAYER, made.hex), (HoldKind.IMAGE, record.id.hex)]
+            with core.holds.held(objects, f"commit of {scratch.name}"):
+                stored.append(add_sealed_layer(core, blob, made, chain[-1]))
+                core.images.add(record, config=config)
+                core.images.tag(record.id, tags)
+                return core.catalog.image(record.id)
+    except BaseException:
+        core.garbage.collect(stored)  # as after a load that fails
+        raise
 
 
 def _image(

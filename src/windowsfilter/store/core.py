@@ -41,6 +41,22 @@ RUNTIME = Path("/run/windowsfilter")
 Progress = Callable[[Event], None]
 
 
+def counter(
+    operation: str, item: str, total: int | None, progress: Progress | None
+) -> Callable[[int], None] | None:
+    """What tells `progress` of sizes as they come, added up; None if nobody listens."""
+    if progress is None:
+        return None
+    done = 0
+
+    def report(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(Event(operation, item, done, total))
+
+    return report
+
+
 class Core:
     """The parts of an open store. Made anew by each `Store`; several may be open at once."""
 

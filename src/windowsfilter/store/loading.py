@@ -7,7 +7,6 @@ layers' records, the image's record, its tags. A load that fails leaves the stor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from windowsfilter.digests import ChainID, chain_id
@@ -17,7 +16,7 @@ from windowsfilter.errors import FormatError, HostError, WindowsFilterError
 from windowsfilter.images import documents, references
 from windowsfilter.images.source_images import SourceImage, SourceLayer
 from windowsfilter.layers.manifest import LayerManifest, LayerState, Owner
-from windowsfilter.store.core import Core, Event, Progress
+from windowsfilter.store.core import Core, Progress, counter
 from windowsfilter.store.holds import ANY, HoldKind
 from windowsfilter.store.images import CompressedLayer, ImageRecord
 
@@ -134,7 +133,7 @@ def ensure_blob(
             digest=layer.digest if options.verify else None,
             size=layer.size if options.verify else None,
         )
-        report = _reporter(label, layer.size, progress)
+        report = counter("load", label, layer.size, progress)
         try:
             with layer.open() as stream:
                 return core.blobs.add(
@@ -167,21 +166,6 @@ def add_sealed_layer(core: Core, blob: BlobManifest, chain: ChainID, parent: str
                 )
             )
     return layer_id
-
-
-def _reporter(
-    label: str, total: int | None, progress: Progress | None
-) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    done = 0
-
-    def report(size: int) -> None:
-        nonlocal done
-        done += size
-        progress(Event("load", label, done, total))
-
-    return report
 
 
 def _named(error: WindowsFilterError, operation: str) -> WindowsFilterError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +13,7 @@ from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.errors import StoreDamaged, UsageError
 from windowsfilter.images import writing
 from windowsfilter.images.exports import ExportImage, ExportLayer, StoredBlob
-from windowsfilter.store.core import Core, Event, Progress
+from windowsfilter.store.core import Core, Progress, counter
 from windowsfilter.store.holds import HoldKind
 from windowsfilter.store.images import CompressedLayer, ImageRecord
 from windowsfilter.wire.compression import Compression
@@ -40,7 +40,8 @@ def save_images(
     held = [(HoldKind.LAYER, layer) for record, _ in images for layer in record.layers]
     with core.holds.held(held, "save"):
         exports = [_export(core, record, tags) for record, tags in images]
-        report = _reporter(exports, progress)
+        total = sum(layer.size for image in exports for layer in image.layers)
+        report = counter("save", "image", total, progress)
         destination = os.fspath(target) if isinstance(target, Path) else target
         if format == "docker":
             writing.write_docker_archive(destination, exports, compression=packing, progress=report)
@@ -105,19 +106,3 @@ def _compression(name: str) -> Compression:
     except ValueError as error:
         known = ", ".join(item.value for item in Compression)
         raise UsageError(f"save: compression {name!r} is not one of {known}") from error
-
-
-def _reporter(
-    exports: Sequence[ExportImage], progress: Progress | None
-) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    total = sum(layer.size for image in exports for layer in image.layers)
-    done = 0
-
-    def report(size: int) -> None:
-        nonlocal done
-        done += size
-        progress(Event("save", "image", done, total))
-
-    return report

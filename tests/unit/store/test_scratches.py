@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.support.chains import file, folder, tar
 from windowsfilter import Image, Store
 from windowsfilter.errors import (
     AlreadyExists,
+    HostError,
     LayerInUse,
     ScratchNotFound,
     UsageError,
@@ -108,6 +110,25 @@ def test_a_refused_commit_leaves_nothing(store: Store, image: Image) -> None:
     assert len(store.layers()) == 2
     assert len(list(store.core.blobs.all())) == 1
     assert [image.references for image in store.images()] == [("base:1",)]
+
+
+def test_a_commit_that_fails_at_the_image_leaves_no_layer(
+    store: Store, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = store.create_scratch("work", image)
+    scratch.write_bytes("new.txt", b"new")
+    before = {layer.id for layer in store.layers()}
+
+    def full(*_: object, **__: object) -> None:
+        raise HostError(errno.ENOSPC, "the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.core.images, "add", full)
+        with pytest.raises(HostError):
+            scratch.commit("bad:1")
+    assert {layer.id for layer in store.layers()} == before
+    assert store.prune(dry_run=True).items == []
+    assert scratch.commit("good:1").path("new.txt").read_bytes() == b"new"
 
 
 def test_scratches_have_unique_names_and_keep_their_image(store: Store, image: Image) -> None:
