@@ -242,15 +242,15 @@ def test_arguments_that_are_not_utf_8_are_names_like_others(
 ) -> None:
     path = os.fsencode(tmp_path) + b"/" + raw
     arguments = [sys.executable, "-m", "windowsfilter", "--root", str(command.root), "load"]
-    missing = subprocess.run([*arguments, path], capture_output=True)
+    missing = subprocess.run([*arguments, path], capture_output=True, check=False)
     assert missing.returncode == 2
     assert missing.stderr.count(b"\n") == 1
     assert b"nothing of that name" in missing.stderr
     write_layout(Path(os.fsdecode(path)), ODD, tag="odd:1")
-    done = subprocess.run([*arguments, path], capture_output=True)
+    done = subprocess.run([*arguments, path], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     again = subprocess.run(
-        [*arguments[:-1], "stat", b"odd:1", b"Files\\" + raw], capture_output=True
+        [*arguments[:-1], "stat", b"odd:1", b"Files\\" + raw], capture_output=True, check=False
     )
     assert (again.returncode, again.stderr.count(b"\n")) == (2, 1), again.stderr
     assert b"bug" not in again.stderr
@@ -262,6 +262,6 @@ def test_a_source_that_may_not_be_read_is_the_machines_fault(tmp_path: Path) -> 
     source.chmod(0)
     code = "import sys; from windowsfilter.cli.program import run; print(run(sys.argv[1:]))"
     done = unprivileged.run(code, tmp_path, "--root", tmp_path / "store", "load", source)
-    assert done.stdout == "4\n"
+    assert done.stdout == "4\n", done.stderr
     assert "Permission denied" in done.stderr
     assert str(source) in done.stderr

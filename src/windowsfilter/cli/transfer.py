@@ -16,7 +16,7 @@ _STANDARD = "-"
 
 
 @click.command(cls=Command)
-@click.argument("source", type=click.Path(allow_dash=True))
+@click.argument("source", type=click.Path(allow_dash=True, readable=False))
 @click.option("-t", "--tag", "tags", multiple=True, metavar="TAG", help="One more tag; repeatable.")
 @click.option(
     "--platform",
