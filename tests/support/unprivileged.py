@@ -43,7 +43,7 @@ def run(
         words = [sys.executable, "-m", "tests.support.unprivileged", task]
     result = subprocess.run(
         words,
-        cwd=REPOSITORY,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
