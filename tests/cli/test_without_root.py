@@ -21,8 +21,8 @@ from tests.support.chains import A_TIME_NS
 from tests.support.command import Command, write_layout
 from tests.support.scratches import scratch
 from tests.support.stories import BASE_ENTRIES, read_everything, write_everything
-from windowsfilter.engines.portable import fuse_device
-from windowsfilter.engines.portable.fuse_device import Way
+from windowsfilter.engines.portable.fuse import device as fuse_device
+from windowsfilter.engines.portable.fuse.device import Way
 from windowsfilter.ntfs import filetime
 
 LATEST = filetime.from_unix_ns(A_TIME_NS)

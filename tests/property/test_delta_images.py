@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests.support import chains
-from windowsfilter.engines.portable.erofs_delta import make_delta
-from windowsfilter.engines.portable.erofs_reader import ErofsImage
-from windowsfilter.engines.portable.erofs_writer import ImageInfo, Source, write_image
-from windowsfilter.engines.portable.erofs_xattrs import OPAQUE
+from windowsfilter.engines.portable.erofs.delta import make_delta
+from windowsfilter.engines.portable.erofs.reader import ErofsImage
+from windowsfilter.engines.portable.erofs.stacked import ImageStack
+from windowsfilter.engines.portable.erofs.writer import ImageInfo, Source, write_image
+from windowsfilter.engines.portable.erofs.xattrs import OPAQUE
 from windowsfilter.engines.portable.shown import ShownTree
-from windowsfilter.engines.portable.stacked import ImageStack
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.errors import FormatError
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.support import chains
 from windowsfilter.engines.portable.aliases import alias, is_shown, real_name, shown_names
-from windowsfilter.engines.portable.erofs_reader import ErofsImage
-from windowsfilter.engines.portable.erofs_writer import write_image
+from windowsfilter.engines.portable.erofs.reader import ErofsImage
+from windowsfilter.engines.portable.erofs.writer import write_image
 from windowsfilter.engines.portable.links import parse_target, windows_text
 from windowsfilter.engines.portable.shown import ShownTree
 from windowsfilter.engines.portable.tree import Tree

@@ -22,7 +22,7 @@ from tests.property.ntfs_model import DIRECTORY, FILE, LINK, Inode, Model, Name,
 from tests.support import chains, mounts
 from tests.support.scratches import TestScratch, data, scratch
 from windowsfilter.engines.portable.index import Kind
-from windowsfilter.engines.portable.scratch_edit import ScratchEditor
+from windowsfilter.engines.portable.scratch.edit import ScratchEditor
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.ntfs import filetime
 from windowsfilter.ntfs.names import fold

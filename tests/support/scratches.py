@@ -18,11 +18,11 @@ from pathlib import Path
 from tests.support.chains import Blobs, Entry
 from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.chains import ChainImages
-from windowsfilter.engines.portable.erofs_xattrs import ENTRY_VALUE
+from windowsfilter.engines.portable.erofs.xattrs import ENTRY_VALUE
 from windowsfilter.engines.portable.mounting import Access, KernelMounts, Upper, unmount
-from windowsfilter.engines.portable.scratch_changes import changes
-from windowsfilter.engines.portable.scratch_edit import ScratchEditor, editing
-from windowsfilter.engines.portable.scratch_export import export
+from windowsfilter.engines.portable.scratch.changes import changes
+from windowsfilter.engines.portable.scratch.edit import ScratchEditor, editing
+from windowsfilter.engines.portable.scratch.export import export
 from windowsfilter.engines.portable.shown import ShownTree, permissions
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.engines.portable.view import View

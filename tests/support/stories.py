@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support import chains
 from tests.support.command import Command
-from windowsfilter.engines.portable.scratch_edit import ScratchEditor
+from windowsfilter.engines.portable.scratch.edit import ScratchEditor
 
 BASE_ENTRIES = [
     chains.folder("Files", sd=chains.OWNER_SYSTEM),

@@ -1,4 +1,4 @@
-"""The process behind a FUSE mount; not for people. `engines/portable/fuse_mount.py` starts it.
+"""The process behind a FUSE mount; not for people. `engines/portable/fuse/mount.py` starts it.
 
 The first argument is the number of a socket. It carries the task, then the report that the mount
 works or why it does not; with a mount in a namespace, its end tells the server to go. The second
@@ -20,9 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from windowsfilter.engines.portable import fuse_device
-from windowsfilter.engines.portable.fuse_device import Way
-from windowsfilter.engines.portable.fuse_task import Report, Task, serve_task
+from windowsfilter.engines.portable.fuse import device as fuse_device
+from windowsfilter.engines.portable.fuse.device import Way
+from windowsfilter.engines.portable.fuse.task import Report, Task, serve_task
 from windowsfilter.errors import HostError
 
 _SYSTEM_LOG = "/dev/log"

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from windowsfilter.engines.portable import fuse_mount, mount_table
+from windowsfilter.engines.portable import mount_table
+from windowsfilter.engines.portable.fuse import mount as fuse_mount
 from windowsfilter.engines.portable.mount_engines import KernelEngine, Request
 from windowsfilter.engines.portable.mounting import Upper
 from windowsfilter.engines.portable.view import View

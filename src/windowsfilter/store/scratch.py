@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from windowsfilter.digests import Digest
-from windowsfilter.engines.portable import scratch_changes, scratch_export
 from windowsfilter.engines.portable.changes import Change
-from windowsfilter.engines.portable.scratch_edit import ScratchEditor, editing
+from windowsfilter.engines.portable.scratch import changes as scratch_changes
+from windowsfilter.engines.portable.scratch import export as scratch_export
+from windowsfilter.engines.portable.scratch.edit import ScratchEditor, editing
 from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import AlreadyExists, LayerInUse, ScratchNotFound, UsageError
 from windowsfilter.layers.ids import is_id, random_id

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from windowsfilter.digests import DiffID, Digest, chain_id
-from windowsfilter.engines.portable import aliases, erofs_delta, erofs_writer, links
+from windowsfilter.engines.portable import aliases, links
 from windowsfilter.engines.portable.blobs import LayerBlob
-from windowsfilter.engines.portable.erofs_delta import make_delta
-from windowsfilter.engines.portable.erofs_reader import ErofsImage
-from windowsfilter.engines.portable.erofs_writer import Data, ImageInfo, Source, write_image
-from windowsfilter.engines.portable.erofs_xattrs import Profile
+from windowsfilter.engines.portable.erofs import delta as erofs_delta
+from windowsfilter.engines.portable.erofs import writer as erofs_writer
+from windowsfilter.engines.portable.erofs.delta import make_delta
+from windowsfilter.engines.portable.erofs.reader import ErofsImage
+from windowsfilter.engines.portable.erofs.stacked import ImageStack
+from windowsfilter.engines.portable.erofs.writer import Data, ImageInfo, Source, write_image
+from windowsfilter.engines.portable.erofs.xattrs import Profile
 from windowsfilter.engines.portable.shown import ShownTree
-from windowsfilter.engines.portable.stacked import ImageStack
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.errors import FormatError, HostError, UsageError
 from windowsfilter.layers import durable

@@ -1,7 +1,7 @@
 """Changes: which paths a layer or a scratch adds, modifies or deletes against what is below it.
 
 Here are the words, and the changes of a sealed layer, read from its index. Those of a scratch come
-from its upper directory (`scratch_changes`), by the same rules (docs/formats/scratch.md section 7).
+from its upper directory (`scratch.changes`), by the same rules (docs/formats/scratch.md section 7).
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from windowsfilter.engines.portable import fuse_mount, kernel, mounting
+from windowsfilter.engines.portable import kernel, mounting
 from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.chains import ChainImage, ChainImages
+from windowsfilter.engines.portable.fuse import mount as fuse_mount
 from windowsfilter.engines.portable.kernel import KernelError
 from windowsfilter.engines.portable.mounting import Access, KernelMounts, Upper
 from windowsfilter.engines.portable.tree import Tree

@@ -4,7 +4,7 @@ A chain becomes a *detached* mount first: a descriptor through which this proces
 nowhere. `show` puts it, or its volume view, at a directory. Mounts are read-only (scratches
 excepted), `nosuid` and `nodev`. The kernel gets only files that nobody but their owner could have
 written: it trusts an image's bytes.
-Which images show a chain: chains.py. Machines that cannot do this: fuse_mount.py, or no mount.
+Which images show a chain: chains.py. Machines that cannot do this: fuse/mount.py, or no mount.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from windowsfilter.engines.portable import kernel
 from windowsfilter.engines.portable.chains import ChainImage, ImageFile
-from windowsfilter.engines.portable.erofs_writer import write_empty_image
+from windowsfilter.engines.portable.erofs.writer import write_empty_image
 from windowsfilter.engines.portable.kernel import FilesystemContext, KernelError, MountAttribute
 from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import HostError, UsageError

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support import chains, mounts
 from windowsfilter.digests import chain_id
-from windowsfilter.engines.portable import erofs_delta
 from windowsfilter.engines.portable.chains import MAX_DEPTH, ChainImages
-from windowsfilter.engines.portable.erofs_xattrs import Profile
+from windowsfilter.engines.portable.erofs import delta as erofs_delta
+from windowsfilter.engines.portable.erofs.xattrs import Profile
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.errors import HostError, UsageError
 from windowsfilter.layers.chains import ChainRecord

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import chains, mounts
-from windowsfilter.engines.portable import fuse_mount, mount_table
+from windowsfilter.engines.portable import mount_table
 from windowsfilter.engines.portable.chains import ChainImages
+from windowsfilter.engines.portable.fuse import mount as fuse_mount
 from windowsfilter.engines.portable.mount_engines import (
     ENGINES,
     KernelEngine,

@@ -1,0 +1,1 @@
+"""EROFS images of chains: layout, writing, reading, deltas. Kept by `chains`, mounted by `mounting`."""

@@ -1,0 +1,252 @@
+"""The layer a scratch becomes: order, headers, metadata, and files that do not hold still."""
+
+import base64
+import io
+import os
+import struct
+
+import pytest
+
+from tests.support import chains
+from tests.support.scratches import scratch
+from windowsfilter.engines.portable.scratch import content as scratch_content
+from windowsfilter.engines.portable.scratch.export import export
+from windowsfilter.errors import HostError
+from windowsfilter.ntfs import filetime
+from windowsfilter.wire.tar import read_entries
+
+OTHER_SD = bytes.fromhex("0100048014000000000000000000000000000000")
+BASE = [
+    chains.folder("Files", sd=chains.OWNER_SYSTEM, records={b"MSWINDOWS.future": b"unknown"}),
+    chains.folder("Files/b", sd=OTHER_SD),
+    chains.file("Files/b/mine", b"mine", sd=chains.OWNER_SYSTEM, attributes=0x83),
+    chains.file("Files/b/eas", b"x", records={b"MSWINDOWS.xattr.EA": b"AQI=", b"zzz": b"?"}),
+    chains.file("Files/plain", b"plain", attributes=None, mode=0o100644, uid=5, gid=6),
+    chains.folder("Files/text", records={b"MSWINDOWS.sd": b"O:SYG:SYD:"}),
+    chains.folder("UtilityVM"),
+    chains.folder("UtilityVM/Files"),
+    chains.junction("Files/joint", r"C:\b"),
+]
+
+
+@pytest.fixture
+def work(tmp_path):
+    with scratch(tmp_path / "work", BASE) as made:
+        yield made
+
+
+def write(work, path, data, **more):
+    with work.edited() as editor:
+        editor.write(path, data, **more)
+
+
+def test_order_is_the_references(work):
+    with work.edited() as editor:
+        for path in (b"Files/b/Z", b"Files/b/a", b"Files/b.txt", b"Files/B2", b"Hives/Sam_Delta"):
+            editor.write(path, b"") if editor.exists(path[:5]) else None
+        editor.write(b"UtilityVM/Files/new", b"")
+        editor.remove(b"Files/plain")
+        editor.remove(b"Files/b/mine")
+        editor.mkdir(b"Hives")
+        editor.write(b"Hives/Sam_Delta", b"")
+    assert work.names() == [
+        "Files",
+        "Files/.wh.plain",
+        "Files/B2",
+        "Files/b",
+        "Files/b/.wh.mine",
+        "Files/b/Z",
+        "Files/b/a",
+        "Files/b.txt",
+        "Hives",
+        "Hives/Sam_Delta",
+        "UtilityVM",
+        "UtilityVM/Files",
+        "UtilityVM/Files/new",
+    ]
+
+
+def test_every_ancestor_is_there_with_the_metadata_it_had(work):
+    write(work, b"Files/b/new", b"1")
+    files, _ = work.entry("Files")
+    assert files.records[b"MSWINDOWS.future"] == b"unknown"
+    assert files.records[b"LIBARCHIVE.creationtime"] == chains.A_CREATION
+    assert base64.b64decode(files.records[b"MSWINDOWS.rawsd"]) == chains.OWNER_SYSTEM
+    assert files.mtime_ns == chains.A_TIME_NS  # a directory copied up is no directory changed
+    folder, _ = work.entry("Files/b")
+    assert folder.mtime_ns > chains.A_TIME_NS
+
+
+def test_a_modified_file_keeps_what_nobody_knows(work):
+    write(work, b"Files/b/EAS", b"changed")
+    entry, data = work.entry("Files/b/eas")
+    assert data == b"changed"
+    assert entry.records[b"MSWINDOWS.xattr.EA"] == b"AQI="
+    assert entry.records[b"zzz"] == b"?"
+    assert entry.atime_ns == entry.mtime_ns > chains.A_TIME_NS
+    assert entry.ctime_ns > chains.A_TIME_NS
+
+
+def test_changed_data_sets_archive_and_clears_normal(work):
+    write(work, b"Files/b/mine", b"other")
+    assert work.entry("Files/b/mine")[0].records[b"MSWINDOWS.fileattr"] == b"%d" % 0x23
+
+
+def test_what_the_base_did_not_say_is_said_as_the_reference_would(work):
+    write(work, b"Files/plain", b"changed")
+    entry, _ = work.entry("Files/plain")
+    assert entry.records[b"MSWINDOWS.fileattr"] == b"32"
+    assert entry.records[b"LIBARCHIVE.creationtime"] == b"1476000000.1234567"
+    assert (entry.mode, entry.uid, entry.gid) == (0o100644, 5, 6)
+
+
+def test_new_entries_take_the_descriptor_of_their_directory(work):
+    write(work, b"Files/b/new", b"1")
+    write(work, b"Files/text/new", b"1")
+    entry, _ = work.entry("Files/b/new")
+    assert base64.b64decode(entry.records[b"MSWINDOWS.rawsd"]) == OTHER_SD
+    assert entry.records[b"MSWINDOWS.fileattr"] == b"32"
+    assert (entry.mode, entry.uid, entry.gid) == (0o100644, 0, 0)
+    assert entry.atime_ns == entry.mtime_ns
+    text, _ = work.entry("Files/text/new")
+    assert text.records[b"MSWINDOWS.sd"] == b"O:SYG:SYD:"
+
+
+def test_creation_time_is_when_the_file_was_made_whatever_its_write_time(work):
+    write(work, b"Files/new", b"1")
+    os.utime(work.upper / "Files/new", ns=(0, 0))
+    entry, _ = work.entry("Files/new")
+    assert entry.mtime_ns == 0
+    created = filetime.parse_pax_time(entry.records[b"LIBARCHIVE.creationtime"])
+    assert created > chains.A_TIME_NS or created == 0  # 0 where no birth time is kept
+
+
+def test_modes_and_owners_set_in_the_scratch_travel(work):
+    write(work, b"Files/b/mine", b"mine")
+    (work.upper / "Files/b/mine").chmod(0o4711)
+    entry, _ = work.entry("Files/b/mine")
+    assert entry.mode == 0o104711
+
+
+@pytest.mark.root
+def test_owners_set_in_the_scratch_travel(work):
+    write(work, b"Files/new", b"")
+    os.chown(work.upper / "Files/new", 1000, 3_000_000)
+    entry, _ = work.entry("Files/new")
+    assert (entry.uid, entry.gid) == (1000, 3_000_000)
+
+
+def test_windows_attributes_set_by_hand_count(work):
+    write(work, b"Files/b/mine", b"mine")
+    write(work, b"Files/new", b"")
+    for path in ("Files/b/mine", "Files/new"):
+        work.mark(path, "windows.attr", struct.pack("<I", 0x6))
+        work.mark(path, "windows.sd", OTHER_SD)
+        work.mark(path, "windows.crtime", struct.pack("<q", filetime.UNIX_EPOCH))
+        entry, _ = work.entry(path)
+        assert int(entry.records[b"MSWINDOWS.fileattr"]) & 0x6 == 0x6
+        assert base64.b64decode(entry.records[b"MSWINDOWS.rawsd"]) == OTHER_SD
+        assert entry.records[b"LIBARCHIVE.creationtime"] == b"0"
+
+
+def test_windows_attributes_that_are_as_shown_change_nothing(work):
+    write(work, b"Files/b/mine", b"mine")
+    os.utime(work.upper / "Files/b/mine", ns=(chains.A_TIME_NS, chains.A_TIME_NS))
+    assert work.changes() == []
+    creation = filetime.from_unix_ns(filetime.parse_pax_time(chains.A_CREATION))
+    work.mark("Files/b/mine", "windows.attr", struct.pack("<I", 0x83))
+    work.mark("Files/b/mine", "windows.sd", chains.OWNER_SYSTEM)
+    work.mark("Files/b/mine", "windows.crtime", struct.pack("<q", creation))
+    assert work.changes() == []
+    work.mark("Files/b/mine", "windows.attr", struct.pack("<I", 0x82))
+    assert work.changes() == [("modify", "Files/b/mine")]
+
+
+def test_hives_has_the_time_of_files_where_no_layer_has_it(work):
+    files, hives = work.entries()[:2]
+    assert (files[0].name, hives[0].name) == (b"Files", b"Hives")
+    assert hives[0].mtime_ns == files[0].mtime_ns == chains.A_TIME_NS
+    assert hives[0].records[b"MSWINDOWS.fileattr"] == b"16"
+    assert b"MSWINDOWS.rawsd" not in hives[0].records
+
+
+def test_whiteouts_are_plain_ustar(work):
+    with work.edited() as editor:
+        editor.remove(b"Files/plain")
+    raw = work.tar()
+    [entry] = [one for one, _ in read_entries(io.BytesIO(raw)) if b".wh." in one.name]
+    assert entry.pax_raw == b""
+    assert (entry.mode, entry.mtime_ns, entry.size, entry.kind) == (0, 0, 0, ord("0"))
+
+
+def test_no_time_is_later_than_asked_for(work):
+    write(work, b"Files/new", b"1")
+    write(work, b"Files/b/mine", b"other")
+    latest = filetime.from_unix_ns(chains.A_TIME_NS)
+    first = work.tar(latest)
+    (work.upper / "Files/new").write_bytes(b"1")
+    assert work.tar(latest) == first
+    for entry, _ in read_entries(io.BytesIO(first)):
+        assert max(entry.mtime_ns, entry.atime_ns or 0, entry.ctime_ns or 0) <= chains.A_TIME_NS
+
+
+def test_big_files_pass_in_pieces(work, monkeypatch):
+    monkeypatch.setattr(scratch_content, "PIECE_BYTES", 7)
+    data = bytes(range(256)) * 5
+    write(work, b"Files/new", (data[at : at + 100] for at in range(0, len(data), 100)))
+    assert work.entry("Files/new")[1] == data
+
+
+class Growing(io.BytesIO):
+    """Changes a file of the scratch once its header was written."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def write(self, data):
+        if b"Files/new\0" in bytes(data) and self.change:
+            change, self.change = self.change, None
+            change()
+        return super().write(data)
+
+
+@pytest.mark.parametrize("how", ["grow", "shrink", "replace", "vanish", "link"])
+def test_a_file_that_changes_while_it_is_read_fails_by_name(work, how):
+    write(work, b"Files/new", b"some data")
+    place = work.upper / "Files/new"
+
+    def change():
+        if how in ("grow", "shrink"):
+            os.truncate(place, 20 if how == "grow" else 2)
+        else:
+            place.unlink()
+            if how == "replace":
+                place.write_bytes(b"some data")
+            elif how == "link":
+                place.symlink_to("/etc/passwd")
+
+    with pytest.raises(HostError, match="'Files/new' changed while it was read"):
+        export(work.tree, work.upper, Growing(change))
+
+
+def test_exporting_leaves_the_scratch_as_it_was(work):
+    write(work, b"Files/b/new", b"1")
+    assert work.tar() == work.tar()
+    assert sorted(os.listdir(work.folder)) == ["upper"]
+
+
+def test_a_junction_that_was_moved_is_still_one(work):
+    with work.edited() as editor:
+        editor.rename(b"Files/joint", b"Files/b/joint2")
+    entry, _ = work.entry("Files/b/joint2")
+    assert entry.linkname == rb"C:\b"
+    assert entry.records[b"MSWINDOWS.mountpoint"] == b"1"
+    assert entry.records[b"MSWINDOWS.fileattr"] == b"1040"
+
+
+def test_memory_does_not_grow_with_untouched_entries(tmp_path):
+    base = [chains.folder("Files"), *(chains.file(f"Files/{n}") for n in range(500))]
+    with scratch(tmp_path / "many", base) as work:
+        write(work, b"Files/7", b"x")
+        assert work.names() == ["Files", "Files/7", "Hives"]
