@@ -188,7 +188,7 @@ def test_an_image_is_mounted_for_a_block(loaded: Run) -> None:
 
 def test_an_image_is_mounted_for_a_block_where_fusermount_is_not(loaded: Run) -> None:
     needs(Way.NAMESPACE)
-    nowhere = "from windowsfilter.engines.portable import fuse_device\n"
+    nowhere = "from windowsfilter.engines.portable.fuse import device as fuse_device\n"
     nowhere += "fuse_device._PROGRAM_PATH = '/nowhere'\n"
     assert loaded(nowhere + BLOCK).startswith("/proc/")
     loaded(
