@@ -47,7 +47,7 @@ RATIO_GRACE: Final = 64 << 20
 
 # Input is worked off in slices, because what is left behind a member's end is copied: a chunk full
 # of tiny members would otherwise cost the square of its length.
-_SLICE = 128 << 10
+_SLICE = 256 << 10
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after one byte 0x50 to 0x5f

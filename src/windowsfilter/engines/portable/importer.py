@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,11 +32,12 @@ from windowsfilter.errors import DigestMismatch, FormatError, LimitExceeded
 from windowsfilter.wire.compression import Compression, decompressor, detect
 from windowsfilter.wire.tar import TarEntry, TarReader, pax
 
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 19
 QUEUE_PIECES = 8
 # Starting write-back while the layer still arrives leaves little for the final fsync.
 FLUSH_BYTES = 32 << 20
 COPY_BYTES = 1 << 20
+SWITCH_INTERVAL_S = 0.0002
 _SYNC_FILE_RANGE_WRITE = 2
 
 _T = TypeVar("_T")
@@ -100,6 +102,10 @@ class _Import:
         self._consumers = [_Queue(QUEUE_PIECES) for _ in range(3)]
 
     def run(self, expected: Expected) -> Imported:
+        with _brisk_switching():
+            return self._run(expected)
+
+    def _run(self, expected: Expected) -> Imported:
         parse, digest, write = self._consumers
         blob = self._directory / "blob"
         with blob.open("x+b", buffering=0) as out, (self._directory / "index").open("xb") as index:
@@ -234,6 +240,36 @@ class _Import:
             os.ftruncate(out.fileno(), indexer.spill_size)
             for piece in indexer.spill:
                 _copy(blob, out.fileno(), piece)
+
+
+class _Switching:
+    """How many imports run in this process, and the interpreter's own setting meanwhile."""
+
+    guard = threading.Lock()
+    imports = 0
+    usual_s = 0.0
+
+
+@contextlib.contextmanager
+def _brisk_switching() -> Iterator[None]:
+    """Let threads wait less for each other, for the body.
+
+    The parser holds the interpreter all the time; the threads that inflate, digest and write need
+    it for microseconds a piece and would wait 5 ms for it each time. Costs nothing measurable,
+    gains a tenth of an import.
+    """
+    with _Switching.guard:
+        if not _Switching.imports:
+            _Switching.usual_s = sys.getswitchinterval()
+            sys.setswitchinterval(min(_Switching.usual_s, SWITCH_INTERVAL_S))
+        _Switching.imports += 1
+    try:
+        yield
+    finally:
+        with _Switching.guard:
+            _Switching.imports -= 1
+            if not _Switching.imports:
+                sys.setswitchinterval(_Switching.usual_s)
 
 
 class _Queue:
