@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from windowsfilter.cli.descriptors import raise_limit
 from windowsfilter.engines.portable.fuse import device as fuse_device
 from windowsfilter.engines.portable.fuse.device import Way
 from windowsfilter.engines.portable.fuse.task import Report, Task, serve_task
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Serve one mount. The exit code is the namespaced command's, if there is one."""
+    raise_limit()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         task = Task.parse(_read_line(control))
         try:

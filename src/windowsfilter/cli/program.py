@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from windowsfilter.cli.commands import INTERRUPTED, Group
+from windowsfilter.cli.descriptors import raise_limit
 from windowsfilter.cli.settings import Settings
 from windowsfilter.errors import HostError, UsageError, WindowsFilterError
 from windowsfilter.ui.output import complain, complain_in_json, output_error
@@ -69,6 +70,7 @@ def main() -> int:
     """Run the command of this process; its exit code."""
     _end_by_exception(signal.SIGTERM)
     _end_by_exception(getattr(signal, "SIGHUP", None))
+    raise_limit()
     return run(sys.argv[1:])
 
 

@@ -33,8 +33,9 @@ MAX_NAME_MEMORY_PER_ENTRY = 128
 FREE_NAME_MEMORY = 64 << 20
 # Some 150 bytes of memory each. Windows layers have no sparse files at all.
 MAX_SPILL_PIECES = 1 << 20
-# An expanded sparse file costs no disk for its holes, but its size must stay addressable.
-MAX_SPILL_BYTES = 4 << 40
+# An expanded sparse file costs no disk for its holes, but EROFS images count the 512-byte blocks of
+# a file they point into with 32 bits.
+MAX_SPILL_BYTES = 2 << 40
 # Distinct descriptors remembered to be stored once; past this they are stored again.
 MAX_KNOWN_VALUE_BYTES = 32 << 20
 
