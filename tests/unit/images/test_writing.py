@@ -456,18 +456,38 @@ def test_a_full_disk_leaves_nothing(write: Write, packing: Compression, tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_error_of_a_flush_beside_the_writing_is_not_lost(
+def test_an_error_of_the_disk_that_only_the_flush_tells_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output_files, "_FLUSH_BYTES", 1)
-
     def broken(descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "fdatasync", broken, raising=False)
+    monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(HostError, match="Input/output error"):
         write_oci_layout(tmp_path / "out", [image()])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.ENOSPC])
+def test_space_that_cannot_be_allocated_ahead_matters_only_if_there_is_none(
+    refusal: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_files, "_ALLOCATE_BYTES", 1)
+
+    def refused(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "posix_fallocate", refused, raising=False)
+    path = tmp_path / "layer"
+    path.write_bytes(BASE)
+    layer = dataclasses.replace(plain_layer(BASE), open=lambda: path.open("rb"))
+    exported = [with_layers(layer, of=(BASE,))]
+    if refusal == errno.ENOSPC:
+        with pytest.raises(HostError):
+            write_oci_layout(tmp_path / "out", exported, compression=Compression.NONE)
+    else:
+        write_oci_layout(tmp_path / "out", exported, compression=Compression.NONE)
+        assert BASE in (tmp_path / "out").read_bytes()
 
 
 @pytest.mark.parametrize("in_kernel", [True, False])
