@@ -1,4 +1,4 @@
-"""crane accepts what we write. Few systems package it, so this mostly runs by hand."""
+"""crane accepts what we write. Few systems package it; CI unpacks it from a later suite."""
 
 from __future__ import annotations
 
