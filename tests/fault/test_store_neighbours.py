@@ -56,7 +56,7 @@ def one_thing(store: OpenStore, chance: random.Random) -> None:
         if what < 3:
             load_and_rely(store, chain, tag)
         elif what == 3:
-            store.garbage.remove_image(store.images.untag(tag), untagged_only=True)
+            store.garbage.remove_image(store.images.untag(tag), tags=())
         elif what == 4:
             store.garbage.prune(untagged_images=chance.random() < 0.5)
         else:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from windowsfilter.digests import ChainID, chain_id
+from windowsfilter.digests import ChainID, DiffID, chain_id
 from windowsfilter.engines.portable.blobs import BlobManifest
 from windowsfilter.errors import UsageError
 from windowsfilter.images import documents, references
@@ -47,10 +47,12 @@ def commit(
     # The blob's name is not known before it exists: hold all there are, as long as that.
     held = [(HoldKind.BLOB, ANY), *((HoldKind.LAYER, layer) for layer in chain)]
     stored: list[str] = []
+    blobs: list[DiffID] = []
     try:
         with core.holds.held(held, f"commit of {scratch.name}"):
             with locked(), exported(export) as stream:
                 blob = core.blobs.add(stream)
+            blobs.append(blob.diff_id)
             made = _chain_id(core, chain, blob)
             record, config = _image(core, scratch, [*chain, made.hex], blob, created_by)
             objects = [(HoldKind.LAYER, made.hex), (HoldKind.IMAGE, record.id.hex)]
@@ -60,7 +62,7 @@ def commit(
                 core.images.tag(record.id, tags)
                 return core.catalog.image(record.id)
     except BaseException:
-        core.garbage.collect(stored)  # as after a load that fails
+        core.garbage.collect(stored, blobs=blobs)  # as after a load that fails
         raise
 
 

@@ -102,13 +102,17 @@ class Garbage:
         return removed
 
     def remove_image(
-        self, image_id: Digest, *, force: bool = False, untagged_only: bool = False
+        self,
+        image_id: Digest,
+        *,
+        force: bool = False,
+        tags: Collection[str] | None = None,
     ) -> Removed:
         """Remove an image with all its tags, and the layers that nothing else needs.
 
         Raises ImageNotFound, or LayerInUse if one of those layers is mounted or under a scratch
         or layer outside the image, or the image itself is held; with `force` they are kept.
-        With `untagged_only` nothing happens if the image has a tag by now.
+        With `tags` nothing happens if the image has any other tag than these by now.
         """
         self._reserve.spend()
         removed = Removed()
@@ -119,7 +123,7 @@ class Garbage:
         ):
             with self._catalog.transaction():
                 image = self._catalog.image(image_id)
-                if untagged_only and image.references:
+                if tags is not None and set(self._catalog.tags_of(image_id)).difference(tags):
                     return removed
                 blockers = self._blockers(image)
                 if blockers and not force:
@@ -197,7 +201,7 @@ class Garbage:
         if untagged_images:
             for image in self._untagged():
                 try:
-                    removed.items += self.remove_image(image.id, untagged_only=True).items
+                    removed.items += self.remove_image(image.id, tags=()).items
                 except (LayerInUse, ImageNotFound) as error:
                     _log.info("%s", error)
         trash: list[Path] = []
@@ -210,12 +214,12 @@ class Garbage:
         self._staging.sweep()
         return removed
 
-    def collect(self, layer_ids: Iterable[str]) -> Removed:
-        """Remove those of these layers that nothing needs, parents only after their children."""
-        self._reserve.spend()
+    def collect(self, layer_ids: Iterable[str], *, blobs: Iterable[Digest] = ()) -> Removed:
+        """Remove those of these layers and blobs that nothing needs, children before parents."""
         removed = Removed()
         trash: list[Path] = []
         self._collect(layer_ids, removed, trash)
+        self._remove_blob_names({blob.hex for blob in blobs}, removed, trash)
         _unlink(trash)
         return removed
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from windowsfilter.digests import ChainID, chain_id
+from windowsfilter.digests import ChainID, DiffID, chain_id
 from windowsfilter.engines.portable.blobs import BlobManifest
 from windowsfilter.engines.portable.import_terms import DEFAULT_LIMITS, Expected, Limits
 from windowsfilter.errors import FormatError, HostError, WindowsFilterError
@@ -49,9 +49,10 @@ def load_image(
     if not options.verify:  # the layers may turn out to be others than the config says
         objects += [(HoldKind.BLOB, ANY), (HoldKind.LAYER, ANY)]
     stored: list[StoredLayer] = []
+    blobs: list[DiffID] = []
     try:
         with core.holds.held(objects, "load"):
-            _load_layers(core, source, options, progress, stored)
+            _load_layers(core, source, options, progress, blobs, stored)
             record = _record(source, stored)
             raw = source.manifest.raw if source.manifest else None
             core.images.add(record, config=config.raw, manifest=raw)
@@ -60,7 +61,7 @@ def load_image(
     except BaseException:
         # Complete layers of an image that failed are of no use to anybody, unless somebody else
         # has come to need them meanwhile.
-        core.garbage.collect(layer.id for layer in stored)
+        core.garbage.collect((layer.id for layer in stored), blobs=blobs)
         raise
 
 
@@ -78,15 +79,16 @@ def _load_layers(
     source: SourceImage,
     options: LoadOptions,
     progress: Progress | None,
+    blobs: list[DiffID],
     stored: list[StoredLayer],
 ) -> None:
-    """Append each layer to `stored` as soon as it is there, base first."""
+    """Append each blob to `blobs` and each layer to `stored` as soon as it is there, base first."""
     for number, layer in enumerate(source.layers, 1):
         label = f"layer {number}/{len(source.layers)}"
         blob = ensure_blob(core, layer, options, label, progress)
-        diff_ids = [below.blob.diff_id for below in stored] + [blob.diff_id]
+        blobs.append(blob.diff_id)
         parent = stored[-1].id if stored else None
-        layer_id = add_sealed_layer(core, blob, chain_id(diff_ids), parent)
+        layer_id = add_sealed_layer(core, blob, chain_id(blobs), parent)
         compressed = _as_it_came(blob, layer, keep=options.keep_compressed)
         stored.append(StoredLayer(layer_id, blob, compressed))
 

@@ -171,10 +171,10 @@ class Store:
         if self._is_tag(name):
             reference = references.normalise(name)
             image_id = self._image_id(name)
-            if self.core.catalog.tags_of(image_id) == [reference]:
-                return garbage.remove_image(image_id, force=force)
-            self.core.images.untag(reference)
-            return Removed()
+            removed = garbage.remove_image(image_id, force=force, tags=[reference])
+            if not removed.items:  # it has other tags
+                self.core.images.untag(reference)
+            return removed
         image_id = self._image_id(name)
         tags = self.core.catalog.tags_of(image_id)
         if len(tags) > 1 and not force:

@@ -228,9 +228,9 @@ def test_work_that_cannot_name_its_blobs_yet_holds_them_all(store: OpenStore) ->
 
 def test_an_image_that_was_tagged_meanwhile_is_not_pruned(store: OpenStore) -> None:
     image = load(store, [b"a"], "t")
-    assert store.garbage.remove_image(image, untagged_only=True).items == []
+    assert store.garbage.remove_image(image, tags=()).items == []
     store.images.untag("t")
-    assert store.garbage.remove_image(image, untagged_only=True).ids("image") == [image]
+    assert store.garbage.remove_image(image, tags=()).ids("image") == [image]
 
 
 def test_a_long_chain_goes_in_one_go(store: OpenStore) -> None:

@@ -17,6 +17,7 @@ from windowsfilter.digests import DiffID, chain_ids
 from windowsfilter.errors import (
     DigestMismatch,
     FormatError,
+    HostError,
     ImageNotFound,
     LayerInUse,
     LayerNotFound,
@@ -193,6 +194,20 @@ def test_a_load_that_fails_leaves_the_store_as_it_was(
     assert caught.value.exit_code == 3
     assert content(store.root) == before
     assert len(store.layers()) == 1
+
+
+def test_a_load_that_fails_behind_its_blob_leaves_no_blob(
+    store: Store, layout: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(store.root)
+
+    def full(*_: object, **__: object) -> None:
+        raise HostError(28, "the disk is full")
+
+    monkeypatch.setattr(store.core.layers, "add", full)
+    with pytest.raises(HostError):
+        store.load(layout())
+    assert content(store.root) == before
 
 
 def test_sources_that_are_no_images_are_refused(store: Store, tmp_path: Path) -> None:
