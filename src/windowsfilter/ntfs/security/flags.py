@@ -1,0 +1,150 @@
+"""The numbers of security descriptors: control bits, ACE types and flags, rights.
+
+Sources: MS-DTYP 2.4.3, 2.4.4, 2.4.6; winnt.h of the Windows SDK 10.0.26100.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+
+class ControlFlag(IntFlag):
+    """SECURITY_DESCRIPTOR_CONTROL."""
+
+    OWNER_DEFAULTED = 0x1
+    GROUP_DEFAULTED = 0x2
+    DACL_PRESENT = 0x4
+    DACL_DEFAULTED = 0x8
+    SACL_PRESENT = 0x10
+    SACL_DEFAULTED = 0x20
+    DACL_TRUSTED = 0x40
+    SERVER_SECURITY = 0x80
+    DACL_AUTO_INHERIT_REQ = 0x100
+    SACL_AUTO_INHERIT_REQ = 0x200
+    DACL_AUTO_INHERITED = 0x400
+    SACL_AUTO_INHERITED = 0x800
+    DACL_PROTECTED = 0x1000
+    SACL_PROTECTED = 0x2000
+    RM_CONTROL_VALID = 0x4000
+    SELF_RELATIVE = 0x8000
+
+
+class AceType(IntEnum):
+    """ACE types that Windows names."""
+
+    ACCESS_ALLOWED = 0x0
+    ACCESS_DENIED = 0x1
+    SYSTEM_AUDIT = 0x2
+    SYSTEM_ALARM = 0x3
+    ACCESS_ALLOWED_COMPOUND = 0x4
+    ACCESS_ALLOWED_OBJECT = 0x5
+    ACCESS_DENIED_OBJECT = 0x6
+    SYSTEM_AUDIT_OBJECT = 0x7
+    SYSTEM_ALARM_OBJECT = 0x8
+    ACCESS_ALLOWED_CALLBACK = 0x9
+    ACCESS_DENIED_CALLBACK = 0xA
+    ACCESS_ALLOWED_CALLBACK_OBJECT = 0xB
+    ACCESS_DENIED_CALLBACK_OBJECT = 0xC
+    SYSTEM_AUDIT_CALLBACK = 0xD
+    SYSTEM_ALARM_CALLBACK = 0xE
+    SYSTEM_AUDIT_CALLBACK_OBJECT = 0xF
+    SYSTEM_ALARM_CALLBACK_OBJECT = 0x10
+    MANDATORY_LABEL = 0x11
+    RESOURCE_ATTRIBUTE = 0x12
+    SCOPED_POLICY_ID = 0x13
+    PROCESS_TRUST_LABEL = 0x14
+    ACCESS_FILTER = 0x15
+
+
+class AceFlag(IntFlag):
+    """ACE flags. 0x40 is SUCCESSFUL_ACCESS in audit ACEs and TRUST_PROTECTED in access filters."""
+
+    OBJECT_INHERIT = 0x1
+    CONTAINER_INHERIT = 0x2
+    NO_PROPAGATE_INHERIT = 0x4
+    INHERIT_ONLY = 0x8
+    INHERITED = 0x10
+    CRITICAL = 0x20
+    SUCCESSFUL_ACCESS = 0x40
+    TRUST_PROTECTED = 0x40
+    FAILED_ACCESS = 0x80
+
+
+class AccessRight(IntFlag):
+    """Rights of files and directories, the standard and the generic ones; and what files make of those."""
+
+    READ_DATA = 0x1
+    WRITE_DATA = 0x2
+    APPEND_DATA = 0x4
+    READ_EA = 0x8
+    WRITE_EA = 0x10
+    EXECUTE = 0x20
+    DELETE_CHILD = 0x40
+    READ_ATTRIBUTES = 0x80
+    WRITE_ATTRIBUTES = 0x100
+    DELETE = 0x10000
+    READ_CONTROL = 0x20000
+    WRITE_DAC = 0x40000
+    WRITE_OWNER = 0x80000
+    SYNCHRONIZE = 0x100000
+    ACCESS_SYSTEM_SECURITY = 0x1000000
+    MAXIMUM_ALLOWED = 0x2000000
+    GENERIC_ALL = 0x10000000
+    GENERIC_EXECUTE = 0x20000000
+    GENERIC_WRITE = 0x40000000
+    GENERIC_READ = 0x80000000
+
+
+FILE_GENERIC_READ = 0x120089
+FILE_GENERIC_WRITE = 0x120116
+FILE_GENERIC_EXECUTE = 0x1200A0
+FILE_ALL_ACCESS = 0x1F01FF
+KEY_READ = 0x20019
+KEY_WRITE = 0x20006
+KEY_EXECUTE = 0x20019
+KEY_ALL_ACCESS = 0xF003F
+
+OBJECT_ACE_TYPES = frozenset(
+    {
+        AceType.ACCESS_ALLOWED_OBJECT,
+        AceType.ACCESS_DENIED_OBJECT,
+        AceType.SYSTEM_AUDIT_OBJECT,
+        AceType.SYSTEM_ALARM_OBJECT,
+        AceType.ACCESS_ALLOWED_CALLBACK_OBJECT,
+        AceType.ACCESS_DENIED_CALLBACK_OBJECT,
+        AceType.SYSTEM_AUDIT_CALLBACK_OBJECT,
+        AceType.SYSTEM_ALARM_CALLBACK_OBJECT,
+    }
+)
+"""Types with object flags and up to two GUIDs between mask and SID."""
+CALLBACK_ACE_TYPES = frozenset(
+    {
+        AceType.ACCESS_ALLOWED_CALLBACK,
+        AceType.ACCESS_DENIED_CALLBACK,
+        AceType.ACCESS_ALLOWED_CALLBACK_OBJECT,
+        AceType.ACCESS_DENIED_CALLBACK_OBJECT,
+        AceType.SYSTEM_AUDIT_CALLBACK,
+        AceType.SYSTEM_ALARM_CALLBACK,
+        AceType.SYSTEM_AUDIT_CALLBACK_OBJECT,
+        AceType.SYSTEM_ALARM_CALLBACK_OBJECT,
+    }
+)
+"""Types whose data may be a conditional expression."""
+SACL_ACE_TYPES = frozenset(
+    {
+        AceType.SYSTEM_AUDIT,
+        AceType.SYSTEM_ALARM,
+        AceType.SYSTEM_AUDIT_OBJECT,
+        AceType.SYSTEM_ALARM_OBJECT,
+        AceType.SYSTEM_AUDIT_CALLBACK,
+        AceType.SYSTEM_ALARM_CALLBACK,
+        AceType.SYSTEM_AUDIT_CALLBACK_OBJECT,
+        AceType.SYSTEM_ALARM_CALLBACK_OBJECT,
+        AceType.MANDATORY_LABEL,
+        AceType.RESOURCE_ATTRIBUTE,
+        AceType.SCOPED_POLICY_ID,
+        AceType.PROCESS_TRUST_LABEL,
+        AceType.ACCESS_FILTER,
+    }
+)
+"""Types that stand in a SACL; all others in a DACL."""
