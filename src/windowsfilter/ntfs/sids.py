@@ -183,6 +183,7 @@ _FIXED = {
     "RE": "S-1-5-32-552",
     "RM": "S-1-5-32-580",
     "RU": "S-1-5-32-554",
+    "SH": "S-1-5-32-585",
     "SI": "S-1-16-16384",
     "SO": "S-1-5-32-549",
     "SS": "S-1-18-2",
@@ -192,8 +193,8 @@ _FIXED = {
     "WD": "S-1-1-0",
     "WR": "S-1-5-33",
 }
-# Of the newest SDK only: older systems could not read it, so it is understood and never printed.
-_NOT_PRINTED = frozenset({"HO"})
+# Of the newest SDK only: older systems could not read them, so they are understood, never printed.
+_NOT_PRINTED = frozenset({"HO", "SH"})
 
 RELATIVE_ALIASES = {
     "LA": 500,

@@ -2,6 +2,7 @@
 
 from windowsfilter.ntfs.security.aces import Ace, OpaqueAce
 from windowsfilter.ntfs.security.acls import Acl
+from windowsfilter.ntfs.security.complaints import NotExpressible, SddlError
 from windowsfilter.ntfs.security.descriptor import MAX_DESCRIPTOR_BYTES, SecurityDescriptor
 from windowsfilter.ntfs.security.flags import AccessRight, AceFlag, AceType, ControlFlag
 
@@ -13,6 +14,8 @@ __all__ = [
     "AceType",
     "Acl",
     "ControlFlag",
+    "NotExpressible",
     "OpaqueAce",
+    "SddlError",
     "SecurityDescriptor",
 ]

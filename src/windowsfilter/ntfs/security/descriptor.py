@@ -96,6 +96,39 @@ class SecurityDescriptor:
         """
         return self._raw if self._raw is not None else self._encoded()
 
+    @classmethod
+    def from_sddl(cls, text: str, *, domain: Sid | str | None = None) -> SecurityDescriptor:
+        """The descriptor of an SDDL text, laid out as the converter of Windows does it.
+
+        `domain` is what aliases such as DA stand below; without it they are refused. Raises SddlError, a
+        FormatError whose `offset` counts characters, for text that is no SDDL or does not fit.
+        """
+        from windowsfilter.ntfs.security.sddl_reader import read_sddl
+
+        return read_sddl(text, domain=Sid.from_text(domain) if isinstance(domain, str) else domain)
+
+    def to_sddl(self, *, domain: Sid | str | None = None) -> str:
+        """The canonical SDDL text, as Windows prints it. Aliases below `domain` only where it is given.
+
+        Raises NotExpressible, a FormatError, for what has no letters (`build` still gives its
+        bytes). What SDDL has no place for is left out; see `sddl_is_exact`.
+        """
+        from windowsfilter.ntfs.security.sddl_printer import print_sddl
+
+        return print_sddl(self, domain=Sid.from_text(domain) if isinstance(domain, str) else domain)
+
+    def sddl_is_exact(self) -> bool:
+        """Whether `to_sddl` says all that the descriptor means.
+
+        Layout does not count: order, gaps, slack, ACL revisions. Whether even the bytes come back tells
+        `SecurityDescriptor.from_sddl(text).build() == self.build()`.
+        """
+        try:
+            text = self.to_sddl()
+            return self.from_sddl(text).normalised().build() == self.normalised().build()
+        except FormatError:
+            return False
+
     def normalised(self) -> SecurityDescriptor:
         """The same in canonical layout: no gaps, no slack, least ACL revisions, zeros where due.
 
