@@ -3,6 +3,7 @@
 #   make demo    the whole story on a real image
 #   make bench   figures beside those of other tools
 #   make soak    long random runs
+#   make fuzz    longer ones, led by coverage: MINUTES=30 in all, TARGETS="sddl eas" only those
 
 # The first Python that is new enough and can make a virtual environment with pip in it.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -12,9 +13,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests demo bench)
 PYTEST_ARGS ?=
+MINUTES ?= 30
+TARGETS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv lint format test demo bench soak clean
+.PHONY: help venv lint format test demo bench soak fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -69,7 +72,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
 soak: $(VENV)/.dev
-	WINDOWSFILTER_SOAK=1 $(BIN)/python -m pytest tests/property tests/fault
+	WINDOWSFILTER_SOAK=1 $(BIN)/python -m pytest tests/property tests/fault tests/fuzz
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(TARGETS)
 
 clean:
 	rm -rf $(VENV) .cache .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
