@@ -11,6 +11,8 @@ from typing import Final
 
 BLOCK: Final = 512
 ZERO_BLOCK: Final = bytes(BLOCK)
+ZERO_TIME_NS: Final = -62_135_596_800 * 1_000_000_000
+"""Go's zero time, 0001-01-01 UTC: what the reference has where a tar gives no time."""
 
 # Type flags (POSIX ustar, pax and GNU), as the byte value in the header.
 TYPE_OLD_FILE: Final = 0  # NUL: before POSIX, and Docker 1.12's whiteouts

@@ -21,10 +21,10 @@ class _Readable(Protocol):
 class _Source:
     """The stream, seen as the chunk at hand and the entries found so far."""
 
-    def __init__(self, stream: _Readable, chunk_size: int, limits: Limits | None) -> None:
+    def __init__(self, stream: _Readable, chunk_size: int, reader: TarReader) -> None:
         self._stream = stream
         self._chunk_size = chunk_size
-        self._reader = TarReader(limits)
+        self._reader = reader
         self._chunk = b""
         self._chunk_at = 0
         self._over = False
@@ -95,13 +95,18 @@ class Body:
 
 
 def read_entries(
-    stream: _Readable, chunk_size: int = 1 << 20, *, limits: Limits | None = None
+    stream: _Readable,
+    chunk_size: int = 1 << 20,
+    *,
+    limits: Limits | None = None,
+    as_reference: bool = False,
 ) -> Iterator[tuple[TarEntry, Body]]:
     """Every entry of a tar with its body, from a blocking stream that need not seek.
 
-    Raises FormatError as `TarReader` does, when the damaged place is reached.
+    Raises FormatError as `TarReader` does, which knows `as_reference`, when the damaged place is
+    reached: behind the entries before it.
     """
-    source = _Source(stream, chunk_size, limits)
+    source = _Source(stream, chunk_size, TarReader(limits, as_reference=as_reference))
     while True:
         while not source.found:
             if not source.advance():

@@ -7,7 +7,7 @@ end blocks or without the last padding. What it does not read: volumes of a mult
 
 Sources: POSIX pax; GNU tar's manual; Go's archive/tar, which is what reads layers on
 Windows, for everything these leave open (`docs/formats/tar.md`). Where Go guesses or drops
-in silence, this reader refuses.
+in silence, this reader refuses; on request it does as Go does (`as_reference`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from windowsfilter.wire.tar.entry import (
     TYPE_HARD_LINK,
     TYPE_PAX,
     ZERO_BLOCK,
+    ZERO_TIME_NS,
     Limits,
     TarEntry,
     shown,
@@ -65,10 +66,15 @@ class TarReader:
     """Feed it a tar, chunk by chunk; get entries as soon as their headers are complete.
 
     Not to be used again after an exception. Offsets count from the first byte fed.
+    `as_reference` reads like Go's archive/tar also where that guesses: a global header is an
+    entry of type `g`, the end may come behind or inside an extended header, numbers of owners
+    may be any, and a sparse file of unknown version is the bytes that are stored.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, as_reference: bool = False) -> None:
         self._limits = limits or Limits()
+        self._as_reference = as_reference
+        self._error: FormatError | None = None
         self._fed = 0  # bytes taken so far
         self._state = _AT_HEADER
         self._next = 0  # offset of the next unit: a header, an extended header's body, ...
@@ -81,6 +87,7 @@ class TarReader:
         self._pax: bytes | None = None
         self._pax_at = 0
         self._meta_kind = 0
+        self._meta_name = b""
         self._long_name = b""
         self._long_link = b""
         # An entry of which sparse blocks are still to come.
@@ -115,15 +122,29 @@ class TarReader:
     def feed(self, chunk: bytes | bytearray | memoryview) -> list[TarEntry]:
         """Take the next bytes of the stream; the entries whose headers they complete.
 
-        Raises FormatError with the offset, and the name of the entry where it is known.
+        Raises FormatError with the offset, and the name of the entry where it is known; if
+        entries come before the fault, they are returned, and the next call raises.
         """
+        if self._error is not None:
+            raise self._error
+        entries: list[TarEntry] = []
+        try:
+            self._feed(chunk, entries)
+        except FormatError as error:
+            if not entries:
+                raise
+            self._error = error
+        return entries
+
+    def _feed(self, chunk: bytes | bytearray | memoryview, entries: list[TarEntry]) -> None:
+        """`feed`, appending to `entries`."""
         # This is the hot loop, and long on purpose: it runs twice for each entry, in one
         # thread beside those that hash, and every call and every attribute costs 1 % of
         # 80,000 entries/s. What is rare has been moved out to methods.
         data = chunk if isinstance(chunk, bytes) else memoryview(chunk).cast("B")
         if self._state == _ENDED:
             self._fed += len(data)
-            return []
+            return
         plain = data if isinstance(data, bytes) else None
         base = self._fed
         length = len(data)
@@ -134,7 +155,6 @@ class TarReader:
         parse_records = records_of.parse
         max_pax, max_name = self._limits.max_pax, self._limits.max_name
         unpack, new_entry = _HEADER.unpack, TarEntry
-        entries: list[TarEntry] = []
         append = entries.append
 
         while (stop := place + need) <= length:
@@ -197,7 +217,7 @@ class TarReader:
                     place, need, state = after, BLOCK, _AT_HEADER
                 continue
             if kind > _LAST_DIGIT_TYPE and kind in _META:
-                self._begin_meta(kind, size, at)
+                self._begin_meta(kind, size, at, name)
                 if start < 0 and kind != TYPE_GLOBAL_PAX:
                     start = at
                 place, need, state = stop, size, _AT_META
@@ -263,13 +283,14 @@ class TarReader:
         self._pax_at = pax_at
         if entries:
             self._count(entries)
-        return entries
 
     def close(self) -> None:
         """Say that the stream is over. Missing end blocks and padding are fine.
 
         Raises FormatError if it ended inside a header or a body.
         """
+        if self._error is not None:
+            raise self._error
         if self._state == _ENDED:
             return
         last = self._last
@@ -280,7 +301,10 @@ class TarReader:
                 f" {missing} of {last.stored_size} bytes are missing",
                 offset=self._fed,
             )
-        if self._start >= 0 or self._state not in (_AT_HEADER, _AFTER_ZERO):
+        if self._as_reference and self._state in (_AT_PAX, _AT_META):
+            return
+        behind_extended = self._start >= 0 and not self._as_reference
+        if behind_extended or self._state not in (_AT_HEADER, _AFTER_ZERO):
             raise FormatError("truncated inside the headers of an entry", offset=self._fed)
         if any(self._pending):
             raise FormatError("truncated inside a header", offset=self._fed)
@@ -334,7 +358,7 @@ class TarReader:
         for what, start in (("mode", 0), ("uid", 8), ("gid", 16)):
             place = at + 100 + start
             value = parse_field(owner[start : start + 8], what, place)
-            if not 0 <= value <= _MAX_UINT32:
+            if not 0 <= value <= _MAX_UINT32 and not self._as_reference:
                 raise FormatError(f"{what} {value} is negative or beyond 32 bits", offset=place)
             values.append(value)
         if len(self._owners) >= _KNOWN_OWNERS:
@@ -344,13 +368,14 @@ class TarReader:
 
     # --- units other than headers and extended headers ---
 
-    def _begin_meta(self, kind: int, size: int, at: int) -> None:
+    def _begin_meta(self, kind: int, size: int, at: int, name: bytes) -> None:
         """Note what the body that follows is, and refuse one that is too long to hold."""
         limit = self._limits.max_pax if kind == TYPE_GLOBAL_PAX else self._limits.max_name + 1
         if size > limit:
             what = "global extended header" if kind == TYPE_GLOBAL_PAX else "long name"
             raise LimitExceeded(f"{what} of {size} bytes, the limit is {limit}", offset=at)
         self._meta_kind = kind
+        self._meta_name = name.partition(_NUL)[0]
 
     def _rare_unit(self, unit: bytes, at: int) -> tuple[TarEntry | None, int]:
         """Take a unit that is no header and no PAX body; set what comes next.
@@ -364,9 +389,12 @@ class TarReader:
             self._state = _ENDED
             return None, end
         if self._state == _AT_META:
-            self._take_meta(unit, at)
             self._need, self._state = BLOCK, _AT_HEADER
-            return None, end + (-len(unit) & 511)
+            after = end + (-len(unit) & 511)
+            if self._as_reference and self._meta_kind == TYPE_GLOBAL_PAX:
+                return self._global_entry(unit, at, after), after
+            self._take_meta(unit, at)
+            return None, after
         entry = self._sparse_entry
         assert entry is not None
         try:
@@ -405,6 +433,14 @@ class TarReader:
             self._long_name = text
         else:
             self._long_link = text
+
+    def _global_entry(self, body: bytes, at: int, after: int) -> TarEntry:
+        """A global header as the reference sees it: an entry without a time."""
+        records = self._records.parse(body, at)
+        return TarEntry(
+            self._meta_name, b"", TYPE_GLOBAL_PAX, 0, 0, 0, 0, 0, ZERO_TIME_NS, None, None,
+            records, body, at - BLOCK, after,
+        )  # fmt: skip
 
     def _take_sparse_block(self, entry: TarEntry, block: bytes, at: int) -> bool:
         """One block of a sparse map; True when the map, and with it the entry, is complete."""
@@ -459,12 +495,18 @@ class TarReader:
         if self._long_link:
             entry.linkname, self._long_link = self._long_link, b""
         if value := records.get(b"uid"):
-            entry.uid = _owner_number(value, "uid", at)
+            entry.uid = self._owner_number(value, "uid", at)
         if value := records.get(b"gid"):
-            entry.gid = _owner_number(value, "gid", at)
+            entry.gid = self._owner_number(value, "gid", at)
         if (value := records.get(b"size")) and not _is_header_only(entry.typeflag):
             size = _bounded_size(parse_decimal(value, "size", at), at)
             entry.size = entry.stored_size = size
+
+    def _owner_number(self, text: bytes, what: str, at: int) -> int:
+        value = parse_decimal(text, what, at)
+        if value > _MAX_UINT32 and not self._as_reference:
+            raise FormatError(f"{what} {value} is beyond 32 bits", offset=at)
+        return value
 
     def _begin_sparse(self, entry: TarEntry, block: bytes, at: int) -> int:
         """Find out whether, and how, the entry is sparse; finish it if no map follows."""
@@ -477,7 +519,12 @@ class TarReader:
                 return _AT_OLD_SPARSE
             self._settle_sparse(entry, at)
             return _AT_HEADER
-        version = sparse.version(entry.records, at)
+        try:
+            version = sparse.version(entry.records, at)
+        except FormatError:
+            if not self._as_reference:
+                raise
+            version = None
         if version is None:
             return _AT_HEADER
         if _is_header_only(entry.typeflag):
@@ -517,13 +564,6 @@ def _bounded_size(size: int, at: int) -> int:
     if not 0 <= size <= MAX_OFFSET - at - 4 * BLOCK:
         raise FormatError(f"size of {size} bytes", offset=at)
     return size
-
-
-def _owner_number(text: bytes, what: str, at: int) -> int:
-    value = parse_decimal(text, what, at)
-    if value > _MAX_UINT32:
-        raise FormatError(f"{what} {value} is beyond 32 bits", offset=at)
-    return value
 
 
 def _apply_gnu(entry: TarEntry, block: bytes, at: int) -> None:

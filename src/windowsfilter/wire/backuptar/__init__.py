@@ -1,0 +1,1 @@
+"""Layer tars <-> operations on files with their Win32 backup streams."""
