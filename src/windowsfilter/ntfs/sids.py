@@ -83,11 +83,11 @@ class Sid:
     def from_text(cls, text: str) -> Sid:
         """The SID of `S-1-…`; each number is decimal or `0x…`. Aliases: see `alias_sid`.
 
-        Raises FormatError, without an offset, for anything else.
+        The grammar asks for one subauthority at least, though the bytes do not. Raises FormatError, without an offset, for anything else.
         """
         shown = text[:200]
         parts = text.split("-") if len(text) <= 512 else []
-        if len(parts) < 3 or parts[0] not in ("S", "s") or parts[1] != "1":
+        if len(parts) < 4 or parts[0] not in ("S", "s") or parts[1] != "1":
             raise FormatError(f"not a SID: {shown!r}")
         numbers = []
         for part in parts[2:]:

@@ -9,7 +9,6 @@ from windowsfilter.ntfs import sids
 from windowsfilter.ntfs.sids import Sid, alias_of, alias_sid
 
 VECTORS = {
-    "no subauthority": (Sid(5), "S-1-5", "0100000000000005"),
     "SYSTEM": (sids.SYSTEM, "S-1-5-18", "010100000000000512000000"),
     "Administrators": (sids.ADMINISTRATORS, "S-1-5-32-544", "01020000000000052000000020020000"),
     "widest decimal authority": (
@@ -44,6 +43,13 @@ def test_vectors(sid: Sid, text: str, wire: str) -> None:
         assert caught.value.offset == 100 + cut
 
 
+def test_a_sid_without_subauthorities_has_bytes_and_can_be_shown() -> None:
+    data = bytes.fromhex("0100000000000005")
+    assert Sid.parse(data) == (Sid(5), 8)
+    assert Sid(5).build() == data
+    assert str(Sid(5)) == "S-1-5"
+
+
 @pytest.mark.parametrize(
     ("wire", "offset"),
     [
@@ -66,6 +72,7 @@ def test_a_malformed_sid_is_refused_with_its_offset(wire: str, offset: int) -> N
         "S",
         "S-1",
         "S-1-",
+        "S-1-5",
         "S-2-5-18",
         "S-1-5-",
         "S-1-5--1",

@@ -11,7 +11,8 @@ from windowsfilter.ntfs.security.claims import Claim, ClaimType, ClaimValue
 from windowsfilter.ntfs.security.complaints import NotExpressible
 from windowsfilter.ntfs.security.condition_reader import octets_of
 from windowsfilter.ntfs.security.scanner import Scanner, escaped
-from windowsfilter.ntfs.sids import Sid, alias_of
+from windowsfilter.ntfs.security.sddl_letters import print_sid
+from windowsfilter.ntfs.sids import Sid
 
 _LETTERS = {
     "TI": ClaimType.INT64,
@@ -103,6 +104,6 @@ def _printed(value: ClaimValue, kind: ClaimType, domain: Sid | None) -> str:
                 raise NotExpressible("a claim's string with a quotation mark in it")
             return f'"{value}"'
         case Sid():
-            return alias_of(value, domain=domain) or str(value)
+            return print_sid(value, domain)
         case bytes():
             return value.hex()

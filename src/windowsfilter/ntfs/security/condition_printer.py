@@ -27,7 +27,8 @@ from windowsfilter.ntfs.security.conditions import (
     Token,
 )
 from windowsfilter.ntfs.security.scanner import escaped
-from windowsfilter.ntfs.sids import Sid, alias_of
+from windowsfilter.ntfs.security.sddl_letters import print_sid
+from windowsfilter.ntfs.sids import Sid
 
 _PLUS, _MINUS = 1, 2
 _BASE_8, _BASE_16 = 1, 3
@@ -135,7 +136,7 @@ class _Printer:
             case Octets(data):
                 return f"#{data.hex()}"
             case SidValue(sid):
-                return f"SID({alias_of(sid, domain=self.domain) or sid})"
+                return f"SID({print_sid(sid, self.domain)})"
             case Composite(members):
                 if nested:
                     raise NotExpressible("a list inside a list")

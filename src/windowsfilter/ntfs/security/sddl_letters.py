@@ -1,10 +1,11 @@
-"""The letters of SDDL: ACE types, ACE flags, rights.
+"""The words of SDDL that are the same everywhere: ACE types, ACE flags, rights, SIDs.
 
 Sources: sddl.h of the Windows SDK 10.0.26100; MS-DTYP 2.5.1.1; the order in which Windows prints them.
 """
 
 from __future__ import annotations
 
+from windowsfilter.ntfs.security.complaints import NotExpressible
 from windowsfilter.ntfs.security.flags import (
     FILE_ALL_ACCESS,
     FILE_GENERIC_EXECUTE,
@@ -16,6 +17,7 @@ from windowsfilter.ntfs.security.flags import (
     KEY_WRITE,
     AceType,
 )
+from windowsfilter.ntfs.sids import Sid, alias_of
 
 ACE_TYPES = {
     "A": AceType.ACCESS_ALLOWED,
@@ -109,3 +111,13 @@ def print_ace_flags(flags: int, kind: AceType) -> str:
     return "".join(
         letters for letters, bit in ACE_FLAGS.items() if flags & bit and letters != skipped
     )
+
+
+def print_sid(sid: Sid, domain: Sid | None) -> str:
+    """The alias, or the numbers. Raises NotExpressible where the grammar has no text."""
+    alias = alias_of(sid, domain=domain)
+    if alias is not None:
+        return alias
+    if not sid.subauthorities:
+        raise NotExpressible(f"the SID {sid}, which has no subauthority")
+    return str(sid)

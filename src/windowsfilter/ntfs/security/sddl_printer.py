@@ -27,8 +27,9 @@ from windowsfilter.ntfs.security.sddl_letters import (
     ACE_TYPE_LETTERS,
     print_ace_flags,
     print_rights,
+    print_sid,
 )
-from windowsfilter.ntfs.sids import EVERYONE, Sid, alias_of
+from windowsfilter.ntfs.sids import EVERYONE, Sid
 
 _DACL_FLAGS = (
     (int(ControlFlag.DACL_PROTECTED), "P"),
@@ -42,19 +43,15 @@ def print_sddl(descriptor: SecurityDescriptor, *, domain: Sid | None = None) -> 
     control = int(descriptor.control)
     pieces: list[str] = []
     if descriptor.owner is not None:
-        pieces.append(f"O:{_sid(descriptor.owner, domain)}")
+        pieces.append(f"O:{print_sid(descriptor.owner, domain)}")
     if descriptor.group is not None:
-        pieces.append(f"G:{_sid(descriptor.group, domain)}")
+        pieces.append(f"G:{print_sid(descriptor.group, domain)}")
     if control & ControlFlag.DACL_PRESENT:
         pieces.append(_acl("D", control, descriptor.dacl, domain))
     if control & ControlFlag.SACL_PRESENT:
         # The SACL's control bits are each the DACL's, one to the left.
         pieces.append(_acl("S", control >> 1, descriptor.sacl, domain))
     return "".join(pieces)
-
-
-def _sid(sid: Sid, domain: Sid | None) -> str:
-    return alias_of(sid, domain=domain) or str(sid)
 
 
 def _acl(section: str, control: int, acl: Acl | None, domain: Sid | None) -> str:
@@ -82,7 +79,7 @@ def _ace(ace: Ace | OpaqueAce, domain: Sid | None, *, is_sacl: bool) -> str:
         print_rights(ace.mask, is_label=ace.type == AceType.MANDATORY_LABEL),
         str(ace.object_type or ""),
         str(ace.inherited_object_type or ""),
-        _sid(ace.sid, domain),
+        print_sid(ace.sid, domain),
     )
     return f"({';'.join(fields)}{_data(ace, domain)})"
 
