@@ -21,7 +21,7 @@ def answer(request: dict[str, str], domain: object) -> dict[str, str]:
             return {"hex": ndr_pack(found).hex()}
         found = ndr_unpack(security.descriptor, bytes.fromhex(request["hex"]))
         return {"sddl": found.as_sddl(domain)}
-    except (ValueError, RuntimeError) as error:  # of the text, and of Samba's status codes
+    except (ValueError, RuntimeError, security.SDDLValueError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
