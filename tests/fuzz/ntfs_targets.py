@@ -9,9 +9,12 @@ from tests.fuzz.target import Target, check_place
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs import eas, reparse
 from windowsfilter.ntfs.security import SecurityDescriptor
+from windowsfilter.ntfs.security.complaints import NotExpressible
 from windowsfilter.ntfs.security.inheritance import new_descriptor
 from windowsfilter.ntfs.security.tp5 import FILE_ACE, add_ace_to_sddl_dacl
-from windowsfilter.ntfs.sids import ADMINISTRATORS, SYSTEM
+from windowsfilter.ntfs.sids import ADMINISTRATORS, SYSTEM, Sid
+
+DOMAIN = Sid.from_text("S-1-5-21-1-2-3")
 
 
 def security_descriptor(data: bytes) -> None:
@@ -31,6 +34,7 @@ def security_descriptor(data: bytes) -> None:
     assert replace(again).build() == anew
     tidy = found.normalised().build()
     assert SecurityDescriptor.parse(tidy).normalised().build() == tidy
+    print_and_read(found)
     for is_directory in (False, True):
         try:
             child = new_descriptor(
@@ -39,6 +43,34 @@ def security_descriptor(data: bytes) -> None:
         except FormatError:
             continue
         assert SecurityDescriptor.parse(child.build()) == child
+
+
+def print_and_read(found: SecurityDescriptor) -> None:
+    """What can be printed is read again, and means what was printed."""
+    try:
+        text = found.to_sddl()
+    except NotExpressible:
+        return
+    again = SecurityDescriptor.from_sddl(text)
+    assert again.to_sddl() == text
+    if found.sddl_is_exact():
+        assert again.normalised().build() == found.normalised().build()
+
+
+def sddl(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        found = SecurityDescriptor.from_sddl(text, domain=DOMAIN)
+    except FormatError as error:
+        check_place(error, len(text))
+        return
+    built = found.build()
+    assert SecurityDescriptor.parse(built) == found
+    printed = found.to_sddl()
+    again = SecurityDescriptor.from_sddl(printed)
+    assert again.build() == built
+    assert again.to_sddl() == printed
+    assert SecurityDescriptor.from_sddl(found.to_sddl(domain=DOMAIN), domain=DOMAIN) == found
 
 
 def descriptors() -> Iterator[bytes]:
@@ -162,6 +194,7 @@ def reparse_buffers() -> Iterator[bytes]:
 
 NTFS_TARGETS = {
     "security-descriptor": Target(run=security_descriptor, seeds=descriptors),
+    "sddl": Target(run=sddl, seeds=sddl_texts, words=SDDL_WORDS),
     "tp5-ace": Target(run=tp5_ace, seeds=sddl_texts, words=SDDL_WORDS),
     "ea-list": Target(run=ea_list, seeds=ea_lists),
     "reparse-buffer": Target(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from tests.fuzz.ntfs_targets import NTFS_TARGETS
 from tests.fuzz.target import Target
+from tests.fuzz.wire_targets import WIRE_TARGETS
 
-TARGETS = NTFS_TARGETS
+TARGETS = NTFS_TARGETS | WIRE_TARGETS
 
 
 def alarm(data: bytes) -> None:
