@@ -1,1 +1,27 @@
-"""Layer tars <-> operations on files with their Win32 backup streams."""
+"""Layer tars <-> operations on files with their Win32 backup streams.
+
+`read_layer` translates a tar, `LayerTarWriter` writes one. Bytes and modes:
+`docs/formats/backuptar.md`.
+"""
+
+from windowsfilter.ntfs.basic_info import BasicInfo
+from windowsfilter.wire.backuptar.operations import (
+    Add,
+    Link,
+    Mode,
+    Operation,
+    Remove,
+    TarFields,
+)
+from windowsfilter.wire.backuptar.reading import read_layer
+
+__all__ = [
+    "Add",
+    "BasicInfo",
+    "Link",
+    "Mode",
+    "Operation",
+    "Remove",
+    "TarFields",
+    "read_layer",
+]

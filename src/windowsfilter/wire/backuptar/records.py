@@ -38,6 +38,13 @@ RAW_REPARSE: Final = b"MSWINDOWS.reparse"
 CREATION_TIME: Final = b"LIBARCHIVE.creationtime"
 PREFIX: Final = b"MSWINDOWS."
 
+TAR_KEYS: Final = frozenset(
+    (
+        b"path", b"linkpath", b"size", b"uid", b"gid", b"uname", b"gname",
+        b"mtime", b"atime", b"ctime",
+    )
+)  # fmt: skip
+"""Records that belong to the tar itself, and are made anew when an entry is written."""
 MAX_DESCRIPTOR: Final = 64 << 10
 """Bytes of a security descriptor: NTFS stores no larger one."""
 _ATTRIBUTES = re.compile(rb"0*([0-9]{1,10})\Z")

@@ -79,6 +79,14 @@ class Body:
             wanted -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read1(self, size: int) -> bytes:
+        """Some of the data, at most `size` bytes and without putting pieces together.
+
+        Gives what there is of a truncated body before it raises; b"" at the end.
+        """
+        wanted = min(size, self._size - self._position)
+        return self._some(wanted) if wanted > 0 else b""
+
     def _some(self, wanted: int) -> bytes:
         offset, length = self._pieces[0] if self._pieces else (self._size, 0)
         if self._position < offset:
