@@ -8,7 +8,9 @@ Source: WIN32_STREAM_ID (winbase.h), checked against go-winio's backup.go.
 
 from __future__ import annotations
 
+import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Protocol, Self
@@ -126,23 +128,44 @@ class StreamHeader:
             raise BackupStreamError(f"stream header that cannot be written: {self}") from None
 
 
+def plain_header(identity: StreamId, size: int) -> bytes:
+    """The header of a stream without attributes and name, as layers have 100,000 of them."""
+    return _FIXED.pack(identity, 0, size, 0)
+
+
 class BackupStreamReader:
-    """Reads the streams of one file from a file object, which need not seek and stays open.
+    """Reads the streams of one file from a file object, which stays open.
 
     `next_header` steps to the next stream, `read` gives its data. Holds no more than one header.
+    `seek`, called as a file's own method, steps over what nobody reads; then it is not known
+    whether that was all there.
     """
 
-    def __init__(self, source: _Readable) -> None:
+    def __init__(
+        self, source: _Readable, *, seek: Callable[[int, int], object] | None = None
+    ) -> None:
         self._read = source.read
+        self._seek = seek
         self._left = 0
         self.offset = 0
         """Bytes taken from the source so far."""
+
+    @classmethod
+    def inside(cls, source: _Readable, header: StreamHeader, offset: int) -> Self:
+        """A reader of a source that stands at the data of `header`, `offset` bytes on."""
+        reader = cls(source)
+        reader._left, reader.offset = header.size, offset
+        return reader
 
     def next_header(self) -> StreamHeader | None:
         """The next stream's header; data left unread is stepped over. None at the end.
 
         Raises BackupStreamError where the source ends inside a stream.
         """
+        if self._left and self._seek is not None:
+            self._seek(self._left, io.SEEK_CUR)
+            self.offset += self._left
+            self._left = 0
         while self._left:
             self.read(min(self._left, _PIECE_BYTES))
         at, data, wanted = self.offset, b"", _FIXED.size

@@ -14,10 +14,12 @@ from windowsfilter.wire.backuptar.operations import (
     TarFields,
 )
 from windowsfilter.wire.backuptar.reading import read_layer
+from windowsfilter.wire.backuptar.writing import LayerTarWriter
 
 __all__ = [
     "Add",
     "BasicInfo",
+    "LayerTarWriter",
     "Link",
     "Mode",
     "Operation",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from windowsfilter.errors import FormatError, LimitExceeded
@@ -20,7 +21,7 @@ from windowsfilter.ntfs.reparse import ReparsePoint, link_point
 from windowsfilter.ntfs.security import SecurityDescriptor
 from windowsfilter.wire import whiteouts
 from windowsfilter.wire.backuptar import records as wire
-from windowsfilter.wire.backuptar.names import as_reference, name_text, refusal
+from windowsfilter.wire.backuptar.names import MAX_UNITS, as_reference, name_text, refusal
 from windowsfilter.wire.backuptar.operations import Remove
 from windowsfilter.wire.backuptar.times import go_filetime, nearest_filetime
 from windowsfilter.wire.tar import (
@@ -58,7 +59,7 @@ class Dialect(Protocol):
     limits: Limits | None
 
     def whiteout(self, entry: TarEntry) -> Remove | None:
-        """The removal that an entry stands for, None if it is an entry of its own."""
+        """The removal that an entry with `.wh.` in its name stands for, None if for itself."""
 
     def name(self, entry: TarEntry) -> str | None:
         """The entry's name for Windows; None for one that is to be passed over."""
@@ -165,10 +166,10 @@ class Correct:
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self._folders: dict[bytes, str] = {b"": ""}
+        """Folders that are known to be harmless, as Windows writes them."""
 
     def whiteout(self, entry: TarEntry) -> Remove | None:
-        if whiteouts.PREFIX not in entry.name:
-            return None
         path = _path(entry)
         above, _, leaf = path.rpartition(b"/")
         gone = whiteouts.parse(leaf)
@@ -184,21 +185,34 @@ class Correct:
         if not path and kind == TYPE_DIRECTORY:
             self._report("an entry for the layer's own folder, './', was passed over")
             return None
-        _refuse(path)
         if kind not in _KINDS:
             what = _DEVICES.get(kind, f"an entry of unknown type {kind:#x}")
             raise FormatError(f"{what}, which Windows layers cannot hold")
-        return _text(path)
+        return self._checked(path)
+
+    def _checked(self, path: bytes) -> str:
+        """The path for Windows, if it leads to nowhere else."""
+        above, _, leaf = path.rpartition(b"/")
+        folder = self._folders.get(above)
+        # One pass of C code tells nearly every leaf from the odd ones.
+        plain = leaf.translate(None, _ODD) == leaf and leaf not in _ODD_LEAVES
+        if plain and folder is not None and path[:1] != b"/" and len(path) <= MAX_UNITS:
+            return folder + name_text(leaf)
+        _refuse(path)
+        text = _text(path)
+        if len(self._folders) >= _MAX_FOLDERS:
+            self._folders.clear()
+        self._folders[above] = _text(above) + "\\" if above else ""
+        return text
 
     def link_target(self, entry: TarEntry) -> str | None:
         if entry.typeflag != TYPE_HARD_LINK:
             return None
         target = entry.linkname.rstrip(b"/")
         try:
-            _refuse(target)
+            return self._checked(target)
         except FormatError as error:
             raise FormatError(f"hard link to {target[:200]!r}: {error}") from None
-        return _text(target)
 
     def link_info(self, entry: TarEntry) -> BasicInfo | None:
         return self.info(entry)
@@ -220,16 +234,26 @@ class Correct:
         return entry.kind == TYPE_FILE
 
     def info(self, entry: TarEntry) -> BasicInfo:
-        write = self._filetime(entry.mtime_ns, entry)
-        creation = access = change = write
-        if entry.atime_ns is not None:
-            access = self._filetime(entry.atime_ns, entry)
-        if entry.ctime_ns is not None:
-            change = self._filetime(entry.ctime_ns, entry)
+        write, access, change = entry.mtime_ns, entry.atime_ns, entry.ctime_ns
         text = entry.records.get(wire.CREATION_TIME)
-        if text is not None:
-            creation = self._filetime(_creation(text, entry), entry)
-        return BasicInfo(creation, access, write, change, _attributes(entry))
+        creation = write if text is None else _creation(text, entry)
+        if access is None:
+            access = write
+        if change is None:
+            change = write
+        earliest = min(creation, access, write, change)
+        if earliest < 0 or max(creation, access, write, change) >= _PLAIN_NS:
+            exact = partial(self._filetime, entry)
+            return BasicInfo(
+                exact(creation), exact(access), exact(write), exact(change), _attributes(entry)
+            )
+        return BasicInfo(
+            creation // 100 + UNIX_EPOCH,
+            access // 100 + UNIX_EPOCH,
+            write // 100 + UNIX_EPOCH,
+            change // 100 + UNIX_EPOCH,
+            _attributes(entry),
+        )
 
     def descriptor(self, records: wire.Records) -> bytes | None:
         return wire.descriptor_of(records)
@@ -244,9 +268,7 @@ class Correct:
         is_link = entry.typeflag == TYPE_SYMLINK
         return wire.reparse_of(entry.records, entry.linkname, is_link=is_link)
 
-    def _filetime(self, ns: int, entry: TarEntry) -> int:
-        if 0 <= ns < _PLAIN_NS:
-            return ns // 100 + UNIX_EPOCH
+    def _filetime(self, entry: TarEntry, ns: int) -> int:
         filetime, changed = nearest_filetime(ns)
         if changed:
             shown = entry.name[:300].decode("utf-8", "backslashreplace")
@@ -320,12 +342,15 @@ class Strict(Correct):
             raise LimitExceeded(f"names of more than {_MAX_NAME_BYTES} bytes in all")
         self._seen.add(key)
 
-    def _filetime(self, ns: int, entry: TarEntry) -> int:
+    def _filetime(self, entry: TarEntry, ns: int) -> int:
         if nearest_filetime(ns)[1]:
             raise FormatError("a time that has no FILETIME")
-        return super()._filetime(ns, entry)
+        return super()._filetime(entry, ns)
 
 
+_ODD = b"\\\0:"
+_ODD_LEAVES = frozenset((b"", b".", b".."))
+_MAX_FOLDERS = 4096
 _DEVICES = {ord("3"): "a character device", ord("4"): "a block device", ord("6"): "a FIFO"}
 
 

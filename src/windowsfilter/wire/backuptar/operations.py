@@ -11,6 +11,8 @@ from enum import StrEnum
 
 from windowsfilter.errors import UsageError
 from windowsfilter.ntfs.basic_info import BasicInfo
+from windowsfilter.wire.backuptar.records import TAR_KEYS, is_standard
+from windowsfilter.wire.tar import TarEntry
 
 
 class Mode(StrEnum):
@@ -58,7 +60,7 @@ class Link:
 class Add:
     """A file, directory or reparse point. Its stream is read before the next operation is asked for."""
 
-    __slots__ = ("_at", "_fields", "_piece", "_pieces", "info", "name", "size")
+    __slots__ = ("_at", "_entry", "_piece", "_pieces", "info", "name", "size")
 
     name: str
     size: int
@@ -69,12 +71,12 @@ class Add:
     """Promises a LayerTarWriter that no stream that belongs into the header follows the data."""
 
     def __init__(
-        self, name: str, size: int, info: BasicInfo, pieces: Iterator[bytes], fields: object = None
+        self, name: str, size: int, info: BasicInfo, pieces: Iterator[bytes], entry: TarEntry
     ) -> None:
         self.name = name
         self.size = size
         self.info = info
-        self._fields = fields
+        self._entry = entry
         self._pieces: Iterator[bytes] | None = pieces
         self._piece = b""
         self._at = 0
@@ -111,8 +113,13 @@ class Add:
     @property
     def fields(self) -> TarFields:
         """What the tar says beyond Windows' own metadata; with it a rewritten tar is the same."""
-        found = self._fields
-        return found() if callable(found) else TarFields()
+        entry = self._entry
+        kept = {
+            key: value
+            for key, value in entry.records.items()
+            if not is_standard(key) and key not in TAR_KEYS
+        }
+        return TarFields(mode=entry.mode, uid=entry.uid, gid=entry.gid, records=kept)
 
     def close(self) -> None:
         """Give up what is left of the stream."""

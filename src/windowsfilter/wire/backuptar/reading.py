@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Protocol
 
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs.eas import build_list
-from windowsfilter.wire.backupstream import StreamAttribute, StreamHeader, StreamId
+from windowsfilter.wire import whiteouts
+from windowsfilter.wire.backupstream import (
+    StreamAttribute,
+    StreamHeader,
+    StreamId,
+    plain_header,
+)
 from windowsfilter.wire.backuptar import records as wire
 from windowsfilter.wire.backuptar.dialects import Correct, Dialect, Reference, Strict
-from windowsfilter.wire.backuptar.operations import Add, Link, Mode, Operation, TarFields
-from windowsfilter.wire.tar import TYPE_FILE, TYPE_SYMLINK, Body, TarEntry, read_entries
+from windowsfilter.wire.backuptar.operations import Add, Link, Mode, Operation
+from windowsfilter.wire.tar import TYPE_FILE, TYPE_SYMLINK, Body, TarEntry, TarSource
 
 _log = logging.getLogger(__name__)
 # Distinct descriptors remembered, so that each is decoded and checked once.
@@ -57,18 +62,16 @@ def read_layer(
 class _LayerReader:
     def __init__(self, fileobj: _Readable, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._entries = read_entries(
-            fileobj, limits=dialect.limits, as_reference=dialect.as_reference
-        )
-        self._next: tuple[TarEntry, Body] | None = None
+        self._source = TarSource(fileobj, limits=dialect.limits, as_reference=dialect.as_reference)
+        self._next: TarEntry | None = None
         self._error: FormatError | None = None
         self._descriptors: dict[bytes, bytes] = {}
         self._descriptor_bytes = 0
 
     def operations(self) -> Iterator[Operation]:
-        while (found := self._take()) is not None:
-            entry, body = found
-            operation = self._operation(entry, body)
+        while (entry := self._peek()) is not None:
+            self._next = None
+            operation = self._operation(entry)
             if operation is None:
                 continue
             yield operation
@@ -83,37 +86,32 @@ class _LayerReader:
 
     # -- the tar, entry by entry --------------------------------------------------------------
 
-    def _peek(self) -> tuple[TarEntry, Body] | None:
+    def _peek(self) -> TarEntry | None:
         """The next entry; None at the end and behind a fault, which `_error` then has."""
         if self._next is None and self._error is None:
             try:
-                self._next = next(self._entries, None)
+                self._next = self._source.next_entry()
             except FormatError as error:
                 self._error = error
         return self._next
 
-    def _take(self) -> tuple[TarEntry, Body] | None:
-        found = self._peek()
-        self._next = None
-        return found
-
-    def _take_stream(self, owner: TarEntry) -> tuple[TarEntry, Body, str] | None:
+    def _take_stream(self, owner: TarEntry) -> tuple[TarEntry, str] | None:
         """The next entry with the stream's name, if it is a stream of `owner`."""
-        found = self._peek()
-        if found is None or found[0].kind != TYPE_FILE or b":" not in found[0].name:
+        entry = self._peek()
+        if entry is None or b":" not in entry.name or entry.kind != TYPE_FILE:
             return None
-        name = self._dialect.stream_name(owner, found[0])
+        name = self._dialect.stream_name(owner, entry)
         if name is None:
             return None
         self._next = None
-        return *found, name
+        return entry, name
 
     # -- operations ---------------------------------------------------------------------------
 
-    def _operation(self, entry: TarEntry, body: Body) -> Operation | None:
+    def _operation(self, entry: TarEntry) -> Operation | None:
         dialect = self._dialect
         try:
-            gone = dialect.whiteout(entry)
+            gone = dialect.whiteout(entry) if whiteouts.PREFIX in entry.name else None
             if gone is not None:
                 return gone
             name = dialect.name(entry)
@@ -130,9 +128,8 @@ class _LayerReader:
             self._error = _in_entry(entry, fault)
         is_file = dialect.is_file(entry)
         sparse = is_file and not dialect.as_reference and info.attributes & _SPARSE_FILE != 0
-        pieces = self._pieces(head, entry, body if is_file else None, sparse=sparse)
-        size = entry.size if is_file else 0
-        return Add(name, size, info, pieces, partial(_fields, entry))
+        pieces = self._pieces(head, entry, is_file=is_file, sparse=sparse)
+        return Add(name, entry.size if is_file else 0, info, pieces, entry)
 
     def _head(self, entry: TarEntry) -> tuple[bytes, FormatError | None]:
         """The streams in front of the data, up to one that is not to be had, and why."""
@@ -173,33 +170,34 @@ class _LayerReader:
     # -- streams ------------------------------------------------------------------------------
 
     def _pieces(
-        self, head: bytes, entry: TarEntry, body: Body | None, *, sparse: bool
+        self, head: bytes, entry: TarEntry, *, is_file: bool, sparse: bool
     ) -> Iterator[bytes]:
         """The backup stream of an entry, in pieces that are not empty; ends early at a fault."""
         if self._error is not None:
             if head:
                 yield head
             return
+        source = self._source
         try:
-            if body is not None and sparse:
+            if is_file and not sparse:
+                yield head + plain_header(StreamId.DATA, entry.size)
+                if entry.size:
+                    yield from _data(source.body(entry))
+            else:
                 if head:
                     yield head
-                yield from _sparse_data(body, entry.size)
-            elif body is not None:
-                yield head + StreamHeader(id=StreamId.DATA, size=entry.size).build()
-                yield from _data(body)
-            elif head:
-                yield head
+                if sparse:
+                    yield from _sparse_data(source.body(entry), entry.size)
             while (found := self._take_stream(entry)) is not None:
-                stream, body, name = found
+                stream, name = found
                 yield StreamHeader(id=StreamId.ALTERNATE_DATA, size=stream.size, name=name).build()
-                yield from _data(body)
+                yield from _data(source.body(stream))
         except FormatError as error:
             self._error = _in_entry(entry, error)
 
 
 def _stream(identity: StreamId, data: bytes) -> bytes:
-    return StreamHeader(id=identity, size=len(data)).build() + data
+    return plain_header(identity, len(data)) + data
 
 
 def _data(body: Body) -> Iterator[bytes]:
@@ -239,15 +237,6 @@ def _allocated(piece: bytes) -> Iterator[tuple[int, int]]:
             begin = -1
     if begin >= 0:
         yield begin, len(piece)
-
-
-def _fields(entry: TarEntry) -> TarFields:
-    kept = {
-        key: value
-        for key, value in entry.records.items()
-        if not wire.is_standard(key) and key not in wire.TAR_KEYS
-    }
-    return TarFields(mode=entry.mode, uid=entry.uid, gid=entry.gid, records=kept)
 
 
 def _in_entry(entry: TarEntry, error: FormatError) -> FormatError:

@@ -129,7 +129,10 @@ def descriptor_records(descriptor: bytes | None) -> dict[bytes, bytes]:
 
 def has_eas(records: Records) -> bool:
     """Whether there may be extended attributes: `eas_of` is the costly question."""
-    return RAW_EAS in records or any(key.startswith(EA_PREFIX) for key in records)
+    for key in records:
+        if key[:16] == EA_PREFIX:
+            return True
+    return RAW_EAS in records
 
 
 def standard_eas_of(records: Records) -> tuple[ExtendedAttribute, ...]:

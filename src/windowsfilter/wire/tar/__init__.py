@@ -22,7 +22,7 @@ from windowsfilter.wire.tar.entry import (
     Member,
     TarEntry,
 )
-from windowsfilter.wire.tar.pull import Body, read_entries
+from windowsfilter.wire.tar.pull import Body, TarSource, read_entries
 from windowsfilter.wire.tar.reader import TarReader
 from windowsfilter.wire.tar.writer import TarWriter, build_header
 
@@ -45,6 +45,7 @@ __all__ = [
     "Member",
     "TarEntry",
     "TarReader",
+    "TarSource",
     "TarWriter",
     "build_header",
     "read_entries",

@@ -18,19 +18,41 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class _Source:
-    """The stream, seen as the chunk at hand and the entries found so far."""
+class TarSource:
+    """A tar read from a blocking stream that need not seek, as entries and their bodies."""
 
-    def __init__(self, stream: _Readable, chunk_size: int, reader: TarReader) -> None:
+    def __init__(
+        self,
+        stream: _Readable,
+        chunk_size: int = 1 << 20,
+        *,
+        limits: Limits | None = None,
+        as_reference: bool = False,
+    ) -> None:
         self._stream = stream
         self._chunk_size = chunk_size
-        self._reader = reader
+        self._reader = TarReader(limits, as_reference=as_reference)
         self._chunk = b""
         self._chunk_at = 0
         self._over = False
-        self.found: deque[TarEntry] = deque()
+        self._found: deque[TarEntry] = deque()
 
-    def advance(self) -> bool:
+    def next_entry(self) -> TarEntry | None:
+        """The next entry, None at the end.
+
+        Raises FormatError as `TarReader` does, behind the entries before the damaged place; then
+        it is not to be called again.
+        """
+        while not self._found:
+            if not self._advance():
+                return None
+        return self._found.popleft()
+
+    def body(self, entry: TarEntry) -> Body:
+        """The data of the entry got last."""
+        return Body(self, entry)
+
+    def _advance(self) -> bool:
         """Read the next chunk; False at the end of the stream."""
         if self._over:
             return False
@@ -40,15 +62,15 @@ class _Source:
             self._over = True
             self._reader.close()
             return False
-        self.found.extend(self._reader.feed(self._chunk))
+        self._found.extend(self._reader.feed(self._chunk))
         return True
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Some of the bytes from `offset` on, at least one."""
+        """Some of the bytes from `offset` on, at least one; offsets must not go back."""
         if offset < self._chunk_at:
             raise UsageError("body of a tar entry read after the next entry was asked for")
         while offset >= self._chunk_at + len(self._chunk):
-            if not self.advance():
+            if not self._advance():
                 raise FormatError("truncated body of a tar entry", offset=offset)
         start = offset - self._chunk_at
         return self._chunk[start : start + size]
@@ -60,7 +82,7 @@ class Body:
     To be read before the next entry is asked for; what is left unread is stepped over.
     """
 
-    def __init__(self, source: _Source, entry: TarEntry) -> None:
+    def __init__(self, source: TarSource, entry: TarEntry) -> None:
         self._source = source
         self._size = entry.size
         pieces = ((0, entry.size),) if entry.sparse is None else entry.sparse
@@ -109,15 +131,10 @@ def read_entries(
     limits: Limits | None = None,
     as_reference: bool = False,
 ) -> Iterator[tuple[TarEntry, Body]]:
-    """Every entry of a tar with its body, from a blocking stream that need not seek.
+    """Every entry of a tar with its body: a `TarSource` as an iterator.
 
-    Raises FormatError as `TarReader` does, which knows `as_reference`, when the damaged place is
-    reached: behind the entries before it.
+    Raises FormatError as `TarReader` does, when the damaged place is reached.
     """
-    source = _Source(stream, chunk_size, TarReader(limits, as_reference=as_reference))
-    while True:
-        while not source.found:
-            if not source.advance():
-                return
-        entry = source.found.popleft()
+    source = TarSource(stream, chunk_size, limits=limits, as_reference=as_reference)
+    while (entry := source.next_entry()) is not None:
         yield entry, Body(source, entry)

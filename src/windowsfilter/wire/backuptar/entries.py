@@ -1,0 +1,95 @@
+"""Tar members of files: what both exporters begin with, and how data gets into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from windowsfilter.ntfs.basic_info import BasicInfo
+from windowsfilter.wire.backupstream import BackupStreamError, BackupStreamReader, StreamId
+from windowsfilter.wire.backuptar import records as wire
+from windowsfilter.wire.tar import TYPE_DIRECTORY, TYPE_FILE, Member
+from windowsfilter.wire.tar.numbers import format_time
+
+MODE_REGULAR = 0o100000
+MODE_DIRECTORY = 0o040000
+MODE_LINK = 0o120000
+PIECE_BYTES = 1 << 20
+DATA_SUFFIX = ":$DATA"
+_DIRECTORY_ATTRIBUTE = 0x10
+_ZEROS = bytes(PIECE_BYTES)
+
+
+class Readable(Protocol):
+    """What a stream must be able to do; one that can seek has `seekable`, `seek` and `tell`."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Writable(Protocol):
+    """What a tar is written to."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+def basic_member(path: bytes, size: int, info: BasicInfo, unix_ns: Callable[[int], int]) -> Member:
+    """The member of a file before its streams are known. Files have `size`, directories none."""
+    directory = bool(info.attributes & _DIRECTORY_ATTRIBUTE)
+    return Member(
+        name=path,
+        typeflag=TYPE_DIRECTORY if directory else TYPE_FILE,
+        size=0 if directory else size,
+        mode=MODE_DIRECTORY if directory else 0,
+        mtime_ns=unix_ns(info.write),
+        atime_ns=unix_ns(info.access),
+        ctime_ns=unix_ns(info.change),
+        records={
+            wire.FILE_ATTRIBUTES: b"%d" % info.attributes,
+            wire.CREATION_TIME: format_time(unix_ns(info.creation)),
+        },
+    )
+
+
+def stream_member(member: Member, name: str | bytes, size: int) -> Member:
+    """The member of an alternate stream: its file's mode and times, no records of its own."""
+    leaf = name if isinstance(name, bytes) else name.encode("utf-8", "surrogatepass")
+    return Member(
+        name=member.name + leaf,
+        size=size,
+        mode=member.mode,
+        mtime_ns=member.mtime_ns,
+        atime_ns=member.atime_ns,
+        ctime_ns=member.ctime_ns,
+    )
+
+
+def data_pieces(reader: BackupStreamReader) -> Iterator[bytes]:
+    """The data of the stream at hand."""
+    while piece := reader.read(PIECE_BYTES):
+        yield piece
+
+
+def sparse_pieces(reader: BackupStreamReader) -> Iterator[bytes]:
+    """The data of a sparse stream whose blocks come next, zeros between them filled in."""
+    at = 0
+    while True:
+        block = reader.next_header()
+        if block is None:
+            raise BackupStreamError("sparse stream without its last block", offset=reader.offset)
+        if block.id != StreamId.SPARSE_BLOCK:
+            raise BackupStreamError(
+                f"stream {block.id} among the blocks of a sparse one", offset=reader.offset
+            )
+        if block.offset < at:
+            raise BackupStreamError(
+                f"sparse block at {block.offset}, behind one that ends at {at}",
+                offset=reader.offset,
+            )
+        while at < block.offset:
+            zeros = _ZEROS[: block.offset - at]
+            at += len(zeros)
+            yield zeros
+        if not block.size:
+            return
+        at += block.size
+        yield from data_pieces(reader)
