@@ -11,24 +11,23 @@ import re
 
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs.security.complaints import SddlError
-from windowsfilter.ntfs.sids import MAX_SUBAUTHORITIES, Sid, alias_sid
+from windowsfilter.ntfs.sids import Sid, alias_sid
 
 MAX_SDDL_CHARACTERS = 0x100000
 """What fits the 64 KiB of a descriptor takes less than 400,000 characters in its longest canonical form."""
 
 BLANKS = "\t\n\v\f\r "
 _BLANKS = re.compile(r"[\t-\r ]*")
-_NUMERIC_SID = re.compile(r"[Ss]-[\t-\r ]*1(?:-[\t-\r ]*(?:0[xX][0-9a-fA-F]+|[0-9]+))+")
+# One number more than fits (17), so that the complaint is about that.
+_NUMERIC_SID = re.compile(r"[Ss]-[\t-\r ]*1(?:-[\t-\r ]*(?:0[xX][0-9a-fA-F]+|[0-9]+)){1,17}")
 _ALIAS = re.compile(r"[A-Za-z]{2}")
 _INTEGER = re.compile(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0([0-7]+)(?![0-9])|(0|[1-9][0-9]*))")
 _STRING = re.compile(r'"([^"]*)"')
-# Longest SID in hexadecimal: authority and 15 subauthorities of 16 digits, with their signs.
-_MAX_SID_CHARACTERS = 4 + (MAX_SUBAUTHORITIES + 1) * 20
-_MAX_INTEGER_CHARACTERS = 26  # "-0" and the 22 octal digits of 64 bits, with a zero or two to spare
+_MAX_DIGITS = 22  # of 64 bits, octal
 
 # Characters that a name spells as %xxxx, and those that it may spell as they are.
 _ESCAPE = re.compile(r"%([0-9a-fA-F]{4})")
-_NAME = re.compile(r'(?:[^\x00-\x20\x7f!&()<>=|%"]|%[0-9a-fA-F]{4})+')
+_NAME = re.compile(r'(?:[^\x00-\x20\x7f!&()<>=|%"]++|%[0-9a-fA-F]{4})+')
 _TO_ESCAPE = re.compile(r'[^\x21-\x7e]|[!"&()<=>|%]')
 
 BASE_8, BASE_10, BASE_16 = 1, 2, 3
@@ -93,8 +92,6 @@ class Scanner:
             # In `O:S-1-2-0x20D:` the D opens the DACL, though it is a digit, too.
             if self.text[end - 1] == "D" and self.looks_at(":"):
                 self.place = end = end - 1
-            if end - start > _MAX_SID_CHARACTERS:
-                raise self.error("SID too long", at=start)
             digits = self.text[start:end].translate(_WITHOUT_BLANKS)
             try:
                 return Sid.from_text(digits), False
@@ -123,7 +120,7 @@ class Scanner:
         sign, hexadecimal, octal, decimal = found.groups()
         digits = hexadecimal or octal or decimal
         significant = digits.lstrip("0") or "0"
-        if len(significant) > _MAX_INTEGER_CHARACTERS:
+        if len(significant) > _MAX_DIGITS:
             raise self.error(f"number of {len(significant)} digits does not fit 64 bits", at=start)
         if hexadecimal:
             return sign, int(significant, 16), BASE_16
