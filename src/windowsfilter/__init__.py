@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from windowsfilter.engines.portable.view import View
     from windowsfilter.store.image import Image
     from windowsfilter.store.layer import Layer
-    from windowsfilter.store.paths import LayerPath, Stat
+    from windowsfilter.store.paths import LayerPath
     from windowsfilter.store.scratch import Scratch
+    from windowsfilter.store.stats import Stat
     from windowsfilter.store.store import Store
 
 __all__ = ["Image", "Layer", "LayerPath", "Limits", "Scratch", "Stat", "Store", "View"]
@@ -26,7 +27,7 @@ _HOMES = {
     "LayerPath": "windowsfilter.store.paths",
     "Limits": "windowsfilter.engines.portable.import_terms",
     "Scratch": "windowsfilter.store.scratch",
-    "Stat": "windowsfilter.store.paths",
+    "Stat": "windowsfilter.store.stats",
     "Store": "windowsfilter.store.store",
     "View": "windowsfilter.engines.portable.view",
 }

@@ -68,10 +68,10 @@ def test_ls_of_a_file_or_with_d_shows_the_entry_itself(reader: Command) -> None:
 def test_ls_long_shows_times_layers_streams_and_targets(reader: Command) -> None:
     header, *rows = reader.ok("ls", "-l", "demo:1", "windows/system32").lines
     assert header.split() == [
-        *("ATTR", "SIZE", "WRITTEN", "CREATED", "ACCESSED", "CHANGED", "LAYER", "NAME")
+        *("ATTR", "OWNER", "SIZE", "WRITTEN", "CREATED", "ACCESSED", "CHANGED", "LAYER", "NAME")
     ]
     base = digest_of(BASE)[7:19]
-    assert rows[0].split()[:2] == ["AR", "10000"]
+    assert rows[0].split()[:3] == ["AR", "SYSTEM", "10000"]
     assert rows[0].count("2016-10-09 08:00:00") == 3
     assert "2014-05-13 16:53:20" in rows[0]
     assert rows[0].endswith(f"{base}  cmd.exe")
@@ -129,7 +129,8 @@ def test_stat_for_people_is_in_words(reader: Command) -> None:
     assert "Attributes:  read-only, archive (0x21)\n" in page
     assert "Created:     2014-05-13 16:53:20.7654321 UTC\n" in page
     assert "Stream:      Zone.Identifier (26 bytes)\n" in page
-    assert "Security:    32 bytes, see --json\n" in page
+    assert "Owner:       NT AUTHORITY\\SYSTEM (S-1-5-18)\n" in page
+    assert "Security:    O:SYD:NO_ACCESS_CONTROL\n" in page
 
 
 def test_cat_writes_several_files_or_nothing(reader: Command) -> None:

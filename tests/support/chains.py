@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from windowsfilter.engines.portable.blobs import BlobStore, LayerBlob
+from windowsfilter.engines.portable.import_terms import Expected
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.wire.tar import Member, TarWriter
 
@@ -119,6 +120,11 @@ class Blobs:
     def add(self, data: bytes | Sequence[Entry]) -> LayerBlob:
         raw = data if isinstance(data, bytes) else tar(data)
         return self.store.open(self.store.add(io.BytesIO(raw)).diff_id)
+
+    def add_anything(self, data: Sequence[Entry]) -> LayerBlob:
+        """The same without a look at Windows metadata, as with `load --no-verify`."""
+        expected = Expected(usable_metadata=False)
+        return self.store.open(self.store.add(io.BytesIO(tar(data)), expected=expected).diff_id)
 
     @contextmanager
     def chain(self, *layers: bytes | Sequence[Entry]) -> Iterator[list[LayerBlob]]:

@@ -21,7 +21,9 @@ _PIECE = 1 << 20
 @click.command(cls=Command)
 @image_argument
 @path_argument
-@click.option("-l", "--long", is_flag=True, help="Attributes, size, all four times (UTC), layer.")
+@click.option(
+    "-l", "--long", is_flag=True, help="Attributes, owner, size, all four times (UTC), layer."
+)
 @click.option("-d", "--directory", is_flag=True, help="PATH itself, not what is in it.")
 @view_option
 @pass_settings
@@ -64,8 +66,9 @@ def _listed(path: LayerPath, *, directory: bool) -> list[LayerPath]:
 def stat(settings: Settings, image: str, path: str, follow: bool, view: str | None) -> None:
     """Show everything that is known of an entry.
 
-    Size, attributes, all four times to 100 ns (UTC), link target, streams, hard links, and the
-    layer it comes from; with --json also security descriptor and PAX records, whole.
+    Size, attributes, all four times to 100 ns (UTC), link target, streams, hard links, owner and
+    security descriptor (SDDL), extended attributes, reparse point, and the layer it comes from. With
+    --json everything is there whole, PAX records included.
     """
     from windowsfilter.ui import entries, pages
 

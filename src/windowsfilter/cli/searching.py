@@ -15,7 +15,8 @@ from windowsfilter.cli.settings import Settings
 from windowsfilter.cli.targets import find_path
 
 if TYPE_CHECKING:
-    from windowsfilter.store.paths import LayerPath, Stat
+    from windowsfilter.store.paths import LayerPath
+    from windowsfilter.store.stats import Stat
 
 _TYPES = {"f": "file", "d": "directory", "l": "symlink", "j": "junction"}
 

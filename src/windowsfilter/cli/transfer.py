@@ -26,7 +26,8 @@ _STANDARD = "-"
 @click.option(
     "--verify/--no-verify",
     default=True,
-    help="Refuse layers that are not what digests and config say (default), or take them as is.",
+    help="Refuse layers that are not what digests and config say, and Windows metadata that cannot "
+    "be used (default), or take them as they are; `inspect` lists what is wrong.",
 )
 @click.option(
     "--keep-compressed",

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from windowsfilter.digests import ChainID, DiffID, chain_id
 from windowsfilter.engines.portable.blobs import BlobManifest
+from windowsfilter.engines.portable.import_terms import Expected
 from windowsfilter.errors import UsageError
 from windowsfilter.images import documents, references
 from windowsfilter.layers.manifest import LayerManifest
@@ -51,7 +52,8 @@ def commit(
     try:
         with core.holds.held(held, f"commit of {scratch.name}"):
             with locked(), exported(export) as stream:
-                blob = core.blobs.add(stream)
+                # What the scratch set was checked by the export, the rest is as the chain has it.
+                blob = core.blobs.add(stream, expected=Expected(usable_metadata=False))
             blobs.append(blob.diff_id)
             made = _chain_id(core, chain, blob)
             record, config = _image(core, scratch, [*chain, made.hex], blob, created_by)

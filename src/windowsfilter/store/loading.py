@@ -23,7 +23,9 @@ from windowsfilter.store.images import CompressedLayer, ImageRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How to load. `verify` off accepts layers that are not what the config says."""
+    """How to load. `verify` off accepts layers that are not what the config says, and Windows
+    metadata that cannot be used.
+    """
 
     verify: bool = True
     keep_compressed: bool = False
@@ -134,6 +136,7 @@ def ensure_blob(
             diff_id=layer.diff_id if options.verify else None,
             digest=layer.digest if options.verify else None,
             size=layer.size if options.verify else None,
+            usable_metadata=options.verify,
         )
         report = counter("load", label, layer.size, progress)
         try:

@@ -10,23 +10,22 @@ rooted at the layer folder (`Files`, `Hives`, `UtilityVM`).
 
 from __future__ import annotations
 
-import base64
 import fnmatch
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from windowsfilter.engines.portable.index import Kind, Record
+from windowsfilter.engines.portable.index import Kind, Record, RecordFlag
 from windowsfilter.engines.portable.links import parse_target
 from windowsfilter.engines.portable.tree import ROOT, Tree
 from windowsfilter.engines.portable.view import View
-from windowsfilter.errors import EntryNotFound, FormatError, UsageError
+from windowsfilter.errors import EntryNotFound, UsageError
 from windowsfilter.ntfs.names import fold
 from windowsfilter.store.chain import Chain
-from windowsfilter.wire.tar import pax
+from windowsfilter.store.stats import EntryType, Stat, Stream
+from windowsfilter.store.stats import text as _text
 
 _DRIVE = re.compile(r"[A-Za-z]:(?=[\\/]|\Z)")
 _DEVICE_PREFIX = re.compile(r"[\\/]{2}[?.][\\/]|\\\?\?\\")
@@ -34,73 +33,6 @@ _DEVICE_PREFIX = re.compile(r"[\\/]{2}[?.][\\/]|\\\?\?\\")
 _MAX_LINKS = 40
 _VOLUME = b"Files"
 _DIRECTORY_ATTRIBUTE = 0x10
-
-
-class EntryType(StrEnum):
-    """What a path is."""
-
-    FILE = "file"
-    DIRECTORY = "directory"
-    SYMLINK = "symlink"
-    JUNCTION = "junction"
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """An alternate data stream; `size` in bytes."""
-
-    name: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stat:
-    """Everything a layer says of one entry. Times are FILETIME, 100 ns since 1601."""
-
-    path: str
-    type: EntryType
-    size: int
-    attributes: int
-    creation_time: int
-    last_access_time: int
-    last_write_time: int
-    change_time: int
-    layer: str | None
-    """Id of the layer that the entry comes from; None for a directory that no tar has."""
-    link_target: str | None
-    streams: tuple[Stream, ...]
-    hard_links: int
-    dangling: bool
-    """A hard link without a file: listed, but not readable and not in mounts."""
-    security_descriptor: bytes | None
-    pax: dict[str, str]
-    mode: int
-    uid: int
-    gid: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as the command prints them with `--json`."""
-        descriptor = self.security_descriptor
-        return {
-            "path": self.path,
-            "type": self.type.value,
-            "size": self.size,
-            "attributes": self.attributes,
-            "creation_time": self.creation_time,
-            "last_access_time": self.last_access_time,
-            "last_write_time": self.last_write_time,
-            "change_time": self.change_time,
-            "layer": self.layer,
-            "link_target": self.link_target,
-            "streams": [{"name": stream.name, "size": stream.size} for stream in self.streams],
-            "hard_links": self.hard_links,
-            "dangling": self.dangling,
-            "security_descriptor": descriptor and base64.b64encode(descriptor).decode(),
-            "pax": self.pax,
-            "mode": self.mode,
-            "uid": self.uid,
-            "gid": self.gid,
-        }
 
 
 class LayerPath:
@@ -311,8 +243,16 @@ class LayerPath:
             leaf = pending.pop()
             found = tree.kids.get(slot, {}).get(fold(leaf))
             if found is None:
-                return self._find_stream(slot, leaf) if not pending else None
-            if (pending or follow) and tree.kinds[found] in _LINKS:
+                stream = self._find_stream(slot, leaf) if not pending else None
+                if stream is not None or pending:
+                    return stream and replace(stream, through_link=links > 0)
+                links += 1
+                target = self._stream_of_target(slot, leaf)
+                if links > _MAX_LINKS or target is None:
+                    return None
+                slot, more = target
+                pending.extend(reversed(more))
+            elif (pending or follow) and tree.kinds[found] in _LINKS:
                 links += 1
                 target = self._target(found)
                 if links > _MAX_LINKS or target is None:
@@ -332,6 +272,16 @@ class LayerPath:
         if slot is None or ref is None:
             return None
         return _Found(slot, name, ref, self._chain.layers[ref[0]].index.record(ref[1]))
+
+    def _stream_of_target(self, directory: int, leaf: bytes) -> tuple[int, list[bytes]] | None:
+        """As `_target`, of a stream that a link does not have itself: it is its target's."""
+        owner, colon, name = leaf.partition(b":")
+        slot = self._tree.kids.get(directory, {}).get(fold(owner)) if colon else None
+        target = None if slot is None else self._target(slot)
+        if target is None:
+            return None
+        here, leaves = target
+        return here, [*leaves[:-1], b"".join(leaves[-1:]) + b":" + name]
 
     def _target(self, slot: int) -> tuple[int, list[bytes]] | None:
         """Where a link leads: a directory and what to look up from there; None if elsewhere."""
@@ -399,10 +349,12 @@ class LayerPath:
             hard_links=tree.link_count(found.slot),
             dangling=tree.is_dangling(found.slot),
             security_descriptor=descriptor,
-            pax=_pax(index.pax(ref[1])) if index and ref else {},
             mode=record.mode if record else 0,
             uid=record.uid if record else 0,
             gid=record.gid if record else 0,
+            records=index.records(ref[1]) if index and ref else {},
+            link=link if is_link else b"",
+            damaged=record is not None and bool(record.flags & RecordFlag.DAMAGED),
         )
 
     def _glob(self, slot: int, parts: tuple[bytes, ...], wanted: list[str]) -> Iterator[LayerPath]:
@@ -527,22 +479,6 @@ def _volume_of(tree: Tree, slot: int) -> int | None:
     if names[:1] == [b"FILES"]:
         return top[0]
     return top[1] if names == [b"UTILITYVM", b"FILES"] else None
-
-
-def _pax(raw: bytes) -> dict[str, str]:
-    try:
-        records = pax.parse_ordered(raw, at=0, max_records=len(raw))
-    except FormatError:  # cannot be: the index only holds what was parsed before
-        return {}
-    return {_text(key): _text(value) for key, value in records}
-
-
-def _text(name: bytes) -> str:
-    """For people and JSON; bytes that are not WTF-8 survive as lone surrogates."""
-    try:
-        return name.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return name.decode("utf-8", "surrogateescape")
 
 
 def _bytes(name: str) -> bytes:

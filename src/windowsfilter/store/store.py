@@ -109,7 +109,8 @@ class Store:
         """Load all images of an OCI layout or docker archive (path or binary stream).
 
         `platform`, as in `windows/amd64,osver=10.0.20348`, chooses from indexes; by default the
-        newest Windows. `verify=False` accepts layers that are not what digests and config say.
+        newest Windows. `verify=False` accepts layers that are not what digests and config say, and Windows metadata
+        that cannot be used (`Image.problems` lists it).
         `keep_compressed` keeps the compressed bytes, so that a saved manifest has its old digest.
         `tags` are given in addition to those of the source, which must then hold one image.
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from windowsfilter.store.image import Image
     from windowsfilter.store.layer import Layer
     from windowsfilter.store.mounts import Mount
-    from windowsfilter.store.paths import LayerPath, Stat
+    from windowsfilter.store.paths import LayerPath
     from windowsfilter.store.scratch import Scratch
+    from windowsfilter.store.stats import Stat
     from windowsfilter.store.usage import Usage
 
 Document = dict[str, Any]

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from windowsfilter.ntfs import attributes
+from windowsfilter.errors import FormatError
+from windowsfilter.ntfs import accounts, attributes, eas
+from windowsfilter.ntfs.reparse import LinkNames, ReparseTag, link_names, tag_name
 from windowsfilter.ui import figures
 from windowsfilter.ui.tables import Column, Table
 
 if TYPE_CHECKING:
-    from windowsfilter.store.paths import LayerPath, Stat
+    from windowsfilter.store.paths import LayerPath
+    from windowsfilter.store.stats import Stat
 
 SHORT_ID = 12
+_SHOWN_BYTES = 32
 
 _MARKS = {"directory": "\\", "symlink": "@", "junction": "@"}
 _COLUMNS = (
     Column("ATTR", style="magenta"),
+    Column("OWNER"),
     Column("SIZE", right=True),
     Column("WRITTEN"),
     Column("CREATED", style="dim"),
@@ -33,7 +38,8 @@ def long_table(entries: Iterable[tuple[LayerPath, Stat]]) -> Table:
     for path, stat in entries:
         table.add(*_row(path.name or str(path), stat))
         for stream in stat.streams:
-            table.add("", str(stream.size), "", "", "", "", "", f"  {path.name}:{stream.name}")
+            name = f"  {path.name}:{stream.name}"
+            table.add("", "", str(stream.size), "", "", "", "", "", name)
     return table
 
 
@@ -45,6 +51,7 @@ def _row(name: str, stat: Stat) -> tuple[str, ...]:
         shown = f"{name} (dangling)"
     return (
         attributes.letters(stat.attributes) or "-",
+        "-" if stat.owner is None else accounts.short_name(stat.owner),
         "" if stat.type == "directory" else str(stat.size),
         figures.time(stat.last_write_time),
         figures.time(stat.creation_time),
@@ -71,11 +78,71 @@ def page(stat: Stat) -> Iterator[tuple[str, str]]:
     yield "Hard links", str(stat.hard_links)
     for stream in stat.streams:
         yield "Stream", f"{stream.name} ({figures.count(stream.size, 'byte')})"
-    descriptor = stat.security_descriptor
-    yield "Security", "none" if descriptor is None else f"{len(descriptor)} bytes, see --json"
+    yield from _security(stat)
+    yield from _extended_attributes(stat)
+    yield from _reparse_point(stat)
+    yield from (("Problem", problem) for problem in stat.problems)
     yield "Layer", stat.layer or "none (a directory that no tar has)"
     if stat.pax:
         yield "Records", f"{', '.join(stat.pax)} (see --json)"
+
+
+def _security(stat: Stat) -> Iterator[tuple[str, str]]:
+    descriptor = stat.security_descriptor
+    if descriptor is None:
+        yield "Security", "none"
+        return
+    for label, sid in (("Owner", stat.owner), ("Group", stat.group)):
+        if sid is not None:
+            yield label, accounts.full_name(sid)
+    try:
+        yield "Security", stat.sddl or "empty"
+    except FormatError as error:
+        if not stat.damaged:  # else it is among the problems
+            yield "Problem", f"its security descriptor cannot be said in SDDL: {error}"
+        yield "Security", f"{figures.count(len(descriptor), 'byte')}, see --json"
+
+
+def _extended_attributes(stat: Stat) -> Iterator[tuple[str, str]]:
+    try:
+        found = stat.extended_attributes
+    except FormatError:
+        return
+    for ea in found:
+        need = ", needed to open it" if ea.flags & eas.NEED_EA else ""
+        rest = ea.flags & ~eas.NEED_EA
+        flags = f", flags {rest:#x}" if rest else ""
+        size = figures.count(len(ea.value), "byte")
+        name = ea.name.decode("utf-8", "backslashreplace")
+        yield "EA", f"{name} ({size}{need}{flags}): {_value(ea.value)}"
+
+
+def _reparse_point(stat: Stat) -> Iterator[tuple[str, str]]:
+    """What a link's target does not tell; everything of a reparse point that is no link."""
+    try:
+        point = stat.reparse_point
+    except FormatError:
+        return
+    if point is None:
+        return
+    if not point.is_link:
+        size = figures.count(len(point.data), "byte")
+        yield "Reparse", f"{tag_name(point.tag)} ({point.tag:#010x}, {size}): {_value(point.data)}"
+        return
+    names = LinkNames.parse(point)
+    usual = link_names(names.target, mount_point=point.tag == ReparseTag.MOUNT_POINT)
+    if names != usual:
+        yield "Substitute", names.substitute_name
+        yield "Print name", names.print_name or "none"
+
+
+def _value(value: bytes) -> str:
+    """A short value: as text where it is some, else in hex; the beginning of a long one."""
+    shown = value[:_SHOWN_BYTES]
+    more = "" if len(value) == len(shown) else " …, see --json"
+    if shown and all(0x20 <= byte < 0x7F for byte in shown):
+        return repr(shown.decode()) + more
+    return (shown.hex() or "empty") + more
 
 
 def with_mark(path: LayerPath, stat: Stat) -> str:

@@ -22,7 +22,8 @@ from tests.support.chains import (
 from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import EntryNotFound, UsageError
 from windowsfilter.store.chain import Chain
-from windowsfilter.store.paths import EntryType, LayerPath
+from windowsfilter.store.paths import LayerPath
+from windowsfilter.store.stats import EntryType
 
 Open = Callable[..., LayerPath]
 

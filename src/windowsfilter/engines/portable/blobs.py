@@ -290,10 +290,12 @@ def rebuild(directory: Path, manifest: BlobManifest) -> None:
 
     working = directory / f".rebuild.{secrets.token_hex(8)}"
     unlimited = Limits(max_entries=1 << 62, max_bytes=1 << 62)
+    # What was taken once is taken again, whatever it was.
+    expected = Expected(diff_id=manifest.diff_id, usable_metadata=False)
     try:
         with _host_errors("rebuild index"), (directory / "blob").open("rb") as blob:
             working.mkdir(mode=durable.FOLDER_MODE)
-            import_tar(blob, working, expected=Expected(diff_id=manifest.diff_id), limits=unlimited)
+            import_tar(blob, working, expected=expected, limits=unlimited)
             for name in ("spill", "index"):
                 if (working / name).exists():
                     durable.sync_file(working / name)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from windowsfilter.digests import DiffID, Digest, chain_id
-from windowsfilter.engines.portable import aliases, links
+from windowsfilter.engines.portable import aliases, links, shown_metadata
 from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.erofs import delta as erofs_delta
 from windowsfilter.engines.portable.erofs import writer as erofs_writer
@@ -130,6 +130,7 @@ class ChainImages:
         """The name of a chain's image: of the whole chain, or of its last layer over the rest."""
         rules = [
             f"format {erofs_writer.FORMAT_VERSION}",
+            f"metadata {shown_metadata.VERSION}",
             f"upcase {upcase.VERSION}",
             f"aliases {aliases.VERSION}",
             f"links {links.VERSION}",

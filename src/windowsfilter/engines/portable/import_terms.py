@@ -36,6 +36,9 @@ class Expected:
     """Of the bytes as they arrive."""
     size: int | None = None
     """Bytes as they arrive."""
+    usable_metadata: bool = True
+    """Whether security descriptors, EAs and reparse points must be well-formed. Where they need not be,
+    what cannot be used is kept and listed among the tree's problems."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -109,7 +109,11 @@ class _Import:
         parse, digest, write = self._consumers
         blob = self._directory / "blob"
         with blob.open("x+b", buffering=0) as out, (self._directory / "index").open("xb") as index:
-            indexer = Indexer(index, max_entries=self._limits.max_entries)
+            indexer = Indexer(
+                index,
+                max_entries=self._limits.max_entries,
+                usable_metadata=expected.usable_metadata,
+            )
             threads = [
                 self._thread("read", self._read),
                 self._thread("digest", lambda: self._digest(digest)),

@@ -23,19 +23,21 @@ from typing import BinaryIO, NamedTuple, Self
 
 from windowsfilter.digests import DiffID
 from windowsfilter.errors import StoreDamaged
+from windowsfilter.wire.tar import pax
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-MAGIC = b"wfindex\x01"
+MAGIC = b"wfindex\x02"
 CHUNK_RECORDS = 4096
 # A chunk ends early when its names and PAX records reach this, so that entries with huge records
 # cannot make a frame grow: the tar reader bounds a single entry's.
 CHUNK_BYTES = 8 << 20
 VALUE_FRAME_BYTES = 1 << 20
 ZSTD_LEVEL = 1
+_MAX_RECORDS = 1 << 20  # the tar reader bounded them when they came in
 
 _RECORD = struct.Struct("<BBBBIIIIIQQQqqqqIII4x")
 _CHUNK = struct.Struct("<QIIIIIIIII")
@@ -71,6 +73,12 @@ class RecordFlag(IntFlag):
     ACCESS = 4
     CHANGE = 8
     SPARSE = 16
+    EAS = 32
+    """It has extended attributes; the PAX records say which."""
+    REPARSE = 64
+    """It has a reparse point that the PAX records carry whole."""
+    DAMAGED = 128
+    """Some of its Windows metadata cannot be used; `windows_metadata.problems` says which and why."""
 
 
 class Record(NamedTuple):
@@ -223,6 +231,7 @@ class Index:
         self._records: dict[int, bytes] = {}
         self._pax: tuple[int, list[bytes]] | None = None
         self._value_cache: tuple[int, list[bytes]] | None = None
+        self._parser = pax.RecordParser(_MAX_RECORDS)
         self._file = path.open("rb", buffering=0)
         try:
             self._read_directory()
@@ -270,6 +279,10 @@ class Index:
         if self._pax is None or self._pax[0] != chunk:
             self._pax = (chunk, self._read_list(chunk))
         return self._pax[1][number - self._firsts[chunk]]
+
+    def records(self, number: int) -> dict[bytes, bytes]:
+        """The PAX records in force for the entry, by key."""
+        return self._parser.parse(self.pax(number), 0)
 
     def value(self, number: int) -> bytes:
         """The security descriptor with this number (from 1); 0 gives empty bytes."""

@@ -8,9 +8,8 @@ circles. Rules: docs/formats/index.md; tar dialect: OCI image-spec layer.md and 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -20,6 +19,21 @@ from windowsfilter.errors import FormatError, LimitExceeded
 from windowsfilter.ntfs import filetime
 from windowsfilter.ntfs.names import fold, utf16_units
 from windowsfilter.wire import whiteouts
+from windowsfilter.wire.backuptar.records import (
+    CREATION_TIME,
+    EA_PREFIX,
+    FILE_ATTRIBUTES,
+    MOUNT_POINT,
+    RAW_DESCRIPTOR,
+    RAW_EAS,
+    RAW_REPARSE,
+    TEXT_DESCRIPTOR,
+    attributes_of,
+    decode_base64,
+    descriptor_of,
+    eas_of,
+    reparse_of,
+)
 from windowsfilter.wire.tar import TarEntry
 
 BLOCK = 512
@@ -40,11 +54,6 @@ MAX_SPILL_BYTES = 2 << 40
 MAX_KNOWN_VALUE_BYTES = 32 << 20
 
 _HOSTILE = re.compile(rb"[\\\0]|^/|//|(?:^|/)\.\.?(?:/|$)|:[^/]*/|^[A-Za-z]:")
-_DIGITS = re.compile(rb"[0-9]{1,10}\Z")
-_ATTRIBUTES = b"MSWINDOWS.fileattr"
-_RAW_DESCRIPTOR = b"MSWINDOWS.rawsd"
-_MOUNT_POINT = b"MSWINDOWS.mountpoint"
-_CREATION_TIME = b"LIBARCHIVE.creationtime"
 _U32 = 0xFFFFFFFF
 
 # Plain ints: an IntEnum's operators are method calls.
@@ -53,7 +62,8 @@ _SYMLINK, _JUNCTION = int(Kind.SYMLINK), int(Kind.JUNCTION)
 _HARD_LINK, _STREAM = int(Kind.HARD_LINK), int(Kind.STREAM)
 _HAS_ATTRIBUTES, _HAS_CREATION = int(RecordFlag.ATTRIBUTES), int(RecordFlag.CREATION)
 _HAS_ACCESS, _HAS_CHANGE = int(RecordFlag.ACCESS), int(RecordFlag.CHANGE)
-_SPARSE = int(RecordFlag.SPARSE)
+_SPARSE, _DAMAGED = int(RecordFlag.SPARSE), int(RecordFlag.DAMAGED)
+_HAS_EAS, _HAS_REPARSE = int(RecordFlag.EAS), int(RecordFlag.REPARSE)
 _KINDS = {
     0: _FILE,
     ord("0"): _FILE,
@@ -85,8 +95,10 @@ class SpillPiece:
 class Indexer:
     """Feeds an IndexWriter with the entries of one layer and remembers what must be spilled."""
 
-    def __init__(self, file: BinaryIO, *, max_entries: int) -> None:
+    def __init__(self, file: BinaryIO, *, max_entries: int, usable_metadata: bool = True) -> None:
+        """`usable_metadata`: refuse what is no security descriptor, no EA list, no reparse point."""
         self._writer = IndexWriter(file)
+        self._usable_metadata = usable_metadata
         self._max_entries = max_entries
         self._name_bytes_left = max(FREE_NAME_MEMORY, max_entries * MAX_NAME_MEMORY_PER_ENTRY)
         self._seen: dict[bytes, bytes | bool] = {b"": True}
@@ -95,7 +107,10 @@ class Indexer:
         """Spelled parent paths that were checked and are directories."""
         self._links: dict[bytes, bytes] = {}
         """Folded path of each hard link -> folded path of its target."""
-        self._values: dict[bytes, int] = {}
+        self._values: dict[bytes, tuple[int, int]] = {}
+        """Binary record of a descriptor -> number of its value, flags of an entry that has it."""
+        self._texts: dict[bytes, tuple[int, int]] = {}
+        """The same of textual records."""
         self._numbers: dict[bytes, int] = {}
         self._value_bytes = 0
         self.spill: list[SpillPiece] = []
@@ -133,15 +148,21 @@ class Indexer:
         attributes, sd = 0x10 if kind == _DIRECTORY else 0, 0
         records = entry.records
         if records:
-            text = records.get(_ATTRIBUTES)
+            text = records.get(FILE_ATTRIBUTES)
             if text is not None:
                 attributes = self._numbers.get(text, -1)
                 if attributes < 0:
                     attributes = self._attributes(text, entry)
                 flags |= _HAS_ATTRIBUTES
-            text = records.get(_RAW_DESCRIPTOR)
+            text = records.get(RAW_DESCRIPTOR)
             if text is not None:
-                sd = self._values.get(text) or self._value(text, entry)
+                sd, more = self._values.get(text) or self._descriptor(text, self._values, entry)
+                flags |= more
+            elif TEXT_DESCRIPTOR in records:
+                sd, more = self._descriptor(records[TEXT_DESCRIPTOR], self._texts, entry)
+                flags |= more
+            if EA_PREFIX in entry.pax_raw or RAW_EAS in records or RAW_REPARSE in records:
+                flags |= self._rare(entry, kind)
         write = entry.mtime_ns
         if 0 <= write < _PLAIN_NS:
             write = write // 100 + filetime.UNIX_EPOCH
@@ -153,7 +174,7 @@ class Indexer:
                 access, flags = _filetime(entry.atime_ns), flags | _HAS_ACCESS
             if entry.ctime_ns is not None:
                 change, flags = _filetime(entry.ctime_ns), flags | _HAS_CHANGE
-            text = records.get(_CREATION_TIME)
+            text = records.get(CREATION_TIME)
             if text is not None:
                 creation, flags = self._creation(text, entry), flags | _HAS_CREATION
         uid, gid = entry.uid, entry.gid
@@ -220,7 +241,7 @@ class Indexer:
                 kind = _STREAM
         elif b":" in leaf:
             raise _refusal(entry, "a stream that is not a plain file")
-        elif kind == _SYMLINK and _MOUNT_POINT in entry.records:
+        elif kind == _SYMLINK and MOUNT_POINT in entry.records:
             kind = _JUNCTION
         self._place(entry, name, kind)
         return kind
@@ -339,26 +360,58 @@ class Indexer:
             raise _refusal(entry, f"of a creation time that is none: {error}") from error
 
     def _attributes(self, text: bytes, entry: TarEntry) -> int:
-        if not _DIGITS.match(text) or int(text) > _U32:
-            raise _refusal(entry, f"of a MSWINDOWS.fileattr {text[:40]!r}")
-        number = int(text)
+        try:
+            number = attributes_of(entry.records) or 0
+        except FormatError as error:
+            raise _refusal(entry, f"of attributes that are none: {error}") from error
         if len(self._numbers) < _KNOWN_NUMBERS:
             self._numbers[text] = number
         return number
 
-    def _value(self, text: bytes, entry: TarEntry) -> int:
-        """The number of a base64 descriptor, stored once however often it comes."""
+    def _descriptor(
+        self, text: bytes, seen: dict[bytes, tuple[int, int]], entry: TarEntry
+    ) -> tuple[int, int]:
+        """Number and flags of a descriptor, checked and stored once however often it comes.
+
+        `text` is the record that counts, `seen` what is known of others of its kind.
+        """
+        known = seen.get(text)
+        if known is not None:
+            return known
+        data, flags = b"", 0
         try:
-            data = base64.b64decode(text.translate(None, b"\r\n"), validate=True)
-        except binascii.Error as error:
-            raise _refusal(entry, f"a MSWINDOWS.rawsd that is not base64: {error}") from error
-        if not data:
-            return 0
-        number = self._writer.value(data)
+            data = descriptor_of(entry.records) or b""
+        except FormatError as error:
+            flags = self._unusable(entry, "a security descriptor", error)
+            with suppress(FormatError):  # damaged or not, its bytes can be looked at
+                data = decode_base64(RAW_DESCRIPTOR, entry.records.get(RAW_DESCRIPTOR, b""))
+        found = self._writer.value(data) if data else 0, flags
         if self._value_bytes + len(text) <= MAX_KNOWN_VALUE_BYTES:
             self._value_bytes += len(text)
-            self._values[text] = number
-        return number
+            seen[text] = found
+        return found
+
+    def _rare(self, entry: TarEntry, kind: int) -> int:
+        """Flags of an entry that has EAs or brings its whole reparse point, checked."""
+        records, flags = entry.records, 0
+        try:
+            if eas_of(records):
+                flags |= _HAS_EAS
+        except FormatError as error:
+            flags |= self._unusable(entry, "extended attributes", error)
+        try:
+            is_link = kind in (_SYMLINK, _JUNCTION)
+            if reparse_of(records, entry.linkname, is_link=is_link) and RAW_REPARSE in records:
+                flags |= _HAS_REPARSE
+        except FormatError as error:
+            flags |= self._unusable(entry, "a reparse point", error)
+        return flags
+
+    def _unusable(self, entry: TarEntry, what: str, error: FormatError) -> int:
+        """The flag for metadata that cannot be used, unless that is refused."""
+        if self._usable_metadata:
+            raise _refusal(entry, f"of {what} that cannot be used: {error}") from error
+        return _DAMAGED
 
     # -- data that cannot be mapped where it lies ---------------------------------------------
 

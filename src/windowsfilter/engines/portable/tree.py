@@ -16,7 +16,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from windowsfilter.engines.portable.index import RECORD_BYTES, Index, Kind, Record, iter_records
+from windowsfilter.engines.portable import windows_metadata
+from windowsfilter.engines.portable.index import (
+    RECORD_BYTES,
+    Index,
+    Kind,
+    Record,
+    RecordFlag,
+    iter_records,
+)
 from windowsfilter.ntfs.names import fold
 
 ROOT = 0
@@ -31,6 +39,7 @@ _HARD_LINK = int(Kind.HARD_LINK)
 _WHITEOUT = int(Kind.WHITEOUT)
 _OPAQUE = int(Kind.OPAQUE)
 _STREAM = int(Kind.STREAM)
+_DAMAGED = int(RecordFlag.DAMAGED)
 
 
 class Indexed(Protocol):
@@ -178,6 +187,8 @@ class Tree:
             for raw in iter_records(index.block(chunk)):
                 kind, at = raw[0], raw[16]
                 path = names[at : at + raw[17]]
+                if raw[1] & _DAMAGED:
+                    self._report(layer, index, ref & _RECORD_MASK, path)
                 if kind == _STREAM:
                     streams.append((path, ref))
                 elif kind == _DIRECTORY:
@@ -196,6 +207,13 @@ class Tree:
         self._link(links, layer, index)
         self._attach(streams, layer)
         self._directories = {}
+
+    def _report(self, layer: int, index: Index, number: int, path: bytes) -> None:
+        """List what an entry's Windows metadata cannot be used for."""
+        records, link = index.records(number), index.link(number)
+        is_link = index.record(number).kind in windows_metadata.LINKS
+        for reason in windows_metadata.problems(records, link, is_link=is_link):
+            self.problems.append(Problem(layer, number, path, reason))
 
     def _put(self, parent: int, leaf: bytes, key: bytes, kind: int, ref: int) -> int:
         """Make a new slot for an entry that is no directory, in place of what was there."""

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.support import tar_blocks as blocks
-from tests.support.chains import Blobs, Entry, file, folder, hard_link, symlink, tar, whiteout
+from tests.support.chains import (
+    OWNER_SYSTEM,
+    Blobs,
+    Entry,
+    file,
+    folder,
+    hard_link,
+    symlink,
+    tar,
+    whiteout,
+)
 from windowsfilter.digests import DiffID, Digest
 from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.import_terms import Expected, Limits
@@ -240,7 +250,7 @@ def test_a_body_without_its_padding_is_readable_through_the_spill(blobs: Blobs) 
 
 
 def test_metadata_is_indexed_exactly(blobs: Blobs) -> None:
-    descriptor = bytes(range(40))
+    descriptor = OWNER_SYSTEM + bytes(range(8))
     records = {b"MSWINDOWS.xattr.FOO": b"YmFy", b"UNKNOWN.key": b"\xff value"}
     layer = [file("Files/f", b"1", sd=descriptor, attributes=0x21, records=records, uid=7, gid=8)]
     with blobs.add(layer) as blob:
@@ -286,11 +296,11 @@ def test_a_missing_or_damaged_index_is_rebuilt_from_the_blob(blobs: Blobs) -> No
 
 
 def test_an_index_of_many_chunks_finds_every_entry(blobs: Blobs) -> None:
-    layer = [file(f"Files/{n:06}", sd=b"%d" % (n % 300)) for n in range(10_000)]
+    layer = [file(f"Files/{n:06}", sd=OWNER_SYSTEM + b"%d" % (n % 300)) for n in range(10_000)]
     with blobs.add(layer) as blob:
         index = blob.index
         assert index.count == 10_000
         assert index.chunks > 1
         for number in (0, 4095, 4096, 9_999):
             assert index.name(number) == f"Files/{number:06}".encode()
-            assert index.value(index.record(number).sd) == b"%d" % (number % 300)
+            assert index.value(index.record(number).sd) == OWNER_SYSTEM + b"%d" % (number % 300)

@@ -21,7 +21,7 @@ from windowsfilter.engines.portable.tree import Indexed
 from windowsfilter.errors import FormatError, LimitExceeded
 from windowsfilter.ntfs.filetime import UNIX_EPOCH
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Names the choices of this module: part of the key of every image."""
 
 _DIRECTORY = int(Kind.DIRECTORY)
@@ -243,10 +243,10 @@ class _Writer:
         """Give each inode its place; returns the bytes that all of them take."""
         end = 0
         nids, kinds = self._nids, self._kinds
-        for slot, layer, _, raw in order:
+        for slot, layer, record, raw in order:
             kind = kinds[slot]
             at = (end + 31) & ~31
-            fixed = layout.INODE.size + self._xattr_size(slot, layer, raw)
+            fixed = layout.INODE.size + self._xattr_size(slot, (layer, record), raw)
             if kind == _FILE:
                 end = at + fixed
                 if raw is not None and raw[9]:
@@ -262,10 +262,10 @@ class _Writer:
             self._inodes += 1
         return end
 
-    def _xattr_size(self, slot: int, layer: int, raw: tuple[int, ...] | None) -> int:
+    def _xattr_size(self, slot: int, ref: tuple[int, int], raw: tuple[int, ...] | None) -> int:
         size = 0
         if raw is not None:
-            size = self._xattrs.size(layer, raw[1], raw[7], raw[8])
+            size = self._xattrs.size(ref, raw[1], raw[7], raw[8])
         if slot in self._source.opaque:
             size = len(self._xattrs.opaque(bytes(size)))
         return size

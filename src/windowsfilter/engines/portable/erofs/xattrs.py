@@ -1,9 +1,10 @@
 """Windows metadata as extended attributes of an image's inodes.
 
 `trusted.windows.sd` (self-relative descriptor), `.attr` (u32), `.crtime` (FILETIME, i64) and
-`.entry` (u32 layer, base = 0; u32 record number), little-endian. `.entry` goes everywhere an inode
-goes, copy-up into a scratch included, so it leads back from a changed file to its entry. The others
-are a courtesy to readers: the index is the truth, so what is too large is left out.
+`.entry` (u32 layer, base = 0; u32 record number), little-endian; EAs and reparse points as
+shown_metadata.py has them. `.entry` goes everywhere an inode goes, copy-up into a scratch included, so
+it leads back from a changed file to its entry. The others are a courtesy to readers: the index is
+the truth, so what is too large is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import struct
 from collections.abc import Sequence
 from enum import Enum
 
+from windowsfilter.engines.portable import shown_metadata, windows_metadata
 from windowsfilter.engines.portable.erofs import layout
 from windowsfilter.engines.portable.index import RecordFlag
 from windowsfilter.engines.portable.tree import Indexed
@@ -24,13 +26,12 @@ OPAQUE = b"trusted.overlay.opaque"
 
 ENTRY_VALUE = struct.Struct("<II")
 """Layer in the chain, base = 0; record number."""
-MAX_INODE_BYTES = 2048
-"""All attributes of one inode: ext4 must hold them after a copy-up, in one block with its own."""
 
 _PREFIX = b"trusted."
 _TRUSTED = layout.XattrPrefix.TRUSTED
 _HAS_ATTRIBUTES = int(RecordFlag.ATTRIBUTES)
 _HAS_CREATION = int(RecordFlag.CREATION)
+_HAS_EXTRAS = int(RecordFlag.EAS | RecordFlag.REPARSE)
 _ENTRY_INLINE = struct.Struct("<BBH13sII3x")
 _BOTH_INLINE = struct.Struct("<BBH14sq2xBBH13sII3x")
 _MAX_SHARED = 65536
@@ -76,10 +77,12 @@ class XattrTable:
         self.area = bytearray()
         """Values referred to by offset / 4."""
 
-    def size(self, layer: int, flags: int, attributes: int, sd: int) -> int:
-        """Bytes of attributes of an inode that has an entry."""
+    def size(self, ref: tuple[int, int], flags: int, attributes: int, sd: int) -> int:
+        """Bytes of attributes of an inode that has an entry: `ref` is its layer and record."""
         extra = _BOTH_INLINE.size if flags & _HAS_CREATION and self._full else _ENTRY_INLINE.size
-        return len(self._head(layer, flags, attributes, sd)) + extra
+        if flags & _HAS_EXTRAS:
+            extra += len(self._extras(ref))
+        return len(self._head(ref[0], flags, attributes, sd)) + extra
 
     def body(
         self, ref: tuple[int, int], flags: int, attributes: int, sd: int, creation: int
@@ -87,6 +90,8 @@ class XattrTable:
         """The attributes of an inode that has an entry: header, shared ids, own values."""
         layer, number = ref
         head = self._head(layer, flags, attributes, sd)
+        if flags & _HAS_EXTRAS:
+            head += self._extras(ref)
         if flags & _HAS_CREATION and self._full:
             return head + _BOTH_INLINE.pack(
                 14, _TRUSTED, 8, b"windows.crtime", creation,
@@ -126,12 +131,18 @@ class XattrTable:
             own += self._put(b"windows.attr", struct.pack("<I", attributes), shared)
         if sd:
             value = self._layers[layer].index.value(sd)
-            room = MAX_INODE_BYTES - layout.XATTR_HEAD.size - len(own) - 8
-            room -= _BOTH_INLINE.size + len(self._opaque)
-            if len(value) + 16 <= room:
+            if len(value) <= shown_metadata.MAX_DESCRIPTOR:
                 own += self._put(b"windows.sd", value, shared)
         ids = struct.pack(f"<{len(shared)}I", *shared)
         return layout.XATTR_HEAD.pack(0, len(shared)) + ids + own
+
+    def _extras(self, ref: tuple[int, int]) -> bytes:
+        """An inode's own EAs and reparse point; hardly any two have the same."""
+        if not self._full:
+            return b""
+        index = self._layers[ref[0]].index
+        found = windows_metadata.shown_attributes(index, ref[1], index.record(ref[1]))
+        return b"".join(layout.xattr_entry(_TRUSTED, name, value) for name, value in found)
 
     def _put(self, suffix: bytes, value: bytes, shared: list[int]) -> bytes:
         """Share a value (its id goes to `shared`); where there is no room, the entry to inline."""

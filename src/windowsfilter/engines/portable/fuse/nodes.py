@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from windowsfilter.engines.portable import shown_metadata, windows_metadata
 from windowsfilter.engines.portable.aliases import MAX_BYTES
 from windowsfilter.engines.portable.blobs import LayerBlob
 from windowsfilter.engines.portable.erofs import xattrs
@@ -48,7 +49,6 @@ _SECTOR = 512
 # 30,000 names would take quadratic time.
 _LISTED_NAMES = 200_000
 _MAX_XATTR = 65536
-_MAX_LOWER_DESCRIPTOR = xattrs.MAX_INODE_BYTES - 128  # room for the other attributes
 
 _FILE, _DIRECTORY, _HARD_LINK = int(Kind.FILE), int(Kind.DIRECTORY), int(Kind.HARD_LINK)
 _STREAM_KIND = int(Kind.STREAM)
@@ -255,7 +255,9 @@ class Nodes:
         if record.flags & RecordFlag.CREATION:
             found.append(xattrs.CREATION)
         found.append(xattrs.ENTRY)
-        return [self.how.xattr_prefix + name.removeprefix(b"trusted.") for name in found]
+        bare = [name.removeprefix(b"trusted.") for name in found]
+        bare += [name for name, _ in self._extras(ref, record)]
+        return [self.how.xattr_prefix + name for name in bare]
 
     def xattr(self, node: int, name: bytes) -> bytes | None:
         """The value of an extended attribute, None if the node has none of this name."""
@@ -275,7 +277,7 @@ class Nodes:
             return struct.pack("<q", record.creation)
         if name == xattrs.DESCRIPTOR and record.sd:
             return self._descriptor(ref[0], record)
-        return None
+        return dict(self._extras(ref, record)).get(name.removeprefix(b"trusted."))
 
     # -- behind the numbers -------------------------------------------------------------------
 
@@ -341,8 +343,11 @@ class Nodes:
     def _descriptor(self, layer: int, record: Record) -> bytes | None:
         """The security descriptor, unless Linux or a later copy-up cannot hold it."""
         value = self._indexes[layer].value(record.sd)
-        limit = _MAX_LOWER_DESCRIPTOR if self.how.overlay_lower else _MAX_XATTR
+        limit = shown_metadata.MAX_DESCRIPTOR if self.how.overlay_lower else _MAX_XATTR
         return value if len(value) <= limit else None
+
+    def _extras(self, ref: tuple[int, int], record: Record) -> shown_metadata.Attributes:
+        return windows_metadata.shown_attributes(self._indexes[ref[0]], ref[1], record)
 
     def _find_alias(self, slot: int, name: bytes) -> int | None:
         """The slot whose name is too long for Linux and is shown as `name`, in any case."""

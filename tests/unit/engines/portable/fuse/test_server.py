@@ -247,7 +247,7 @@ def test_users_without_privileges_see_attributes_that_they_may_read(tree):
 
 
 def test_descriptors_that_no_file_system_could_copy_up_are_left_out_for_overlayfs(tmp_path):
-    sd = bytes(5000)
+    sd = chains.OWNER_SYSTEM + bytes(5000)
     entry = chains.file("Files/x", b"", sd=sd)
     with chains.Blobs(tmp_path).chain([entry]) as chain:
         for overlay_lower in (False, True):

@@ -15,7 +15,7 @@ from windowsfilter.errors import HostError
 from windowsfilter.ntfs import filetime
 from windowsfilter.wire.tar import read_entries
 
-OTHER_SD = bytes.fromhex("0100048014000000000000000000000000000000")
+OTHER_SD = bytes.fromhex("0100048000000000000000000000000000000000")
 BASE = [
     chains.folder("Files", sd=chains.OWNER_SYSTEM, records={b"MSWINDOWS.future": b"unknown"}),
     chains.folder("Files/b", sd=OTHER_SD),
