@@ -72,7 +72,7 @@ def fuzz(name: str, corpus: Path, *limits: str) -> Finding | None:
     )
     # What Python says comes first, then pages of the fuzzer's own.
     report = done.stdout + done.stderr
-    report = report[max(report.find(PYTHON_SAYS), 0) :][:4000] + "\n...\n" + report[-2000:]
+    report = report[max(report.find(PYTHON_SAYS), 0) :][:3000] + "\n...\n" + report[-2000:]
     found = sorted(prefix.parent.glob(f"{prefix.name}*"))
     if found:
         return Finding(name, found[-1].read_bytes(), report)

@@ -55,7 +55,11 @@ def known_aces(draw: st.DrawFn) -> Ace:
 UNKNOWN_ACES = st.builds(
     OpaqueAce, type=st.sampled_from([4, 0x40, 0xFF]), flags=FLAG_BYTES, body=st.just(bytes(8))
 )
-ACLS = st.lists(known_aces() | UNKNOWN_ACES, max_size=8).map(Acl.of)
+ACLS = st.builds(
+    Acl,
+    revision=st.integers(2, 4),
+    aces=st.lists(known_aces() | UNKNOWN_ACES, max_size=8).map(tuple),
+)
 DESCRIPTORS = st.builds(
     SecurityDescriptor,
     control=st.integers(0, 0xFFFF),

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from windowsfilter.ntfs.security.aces import Ace, OpaqueAce
-from windowsfilter.ntfs.security.acls import ACL_REVISION, Acl
+from windowsfilter.ntfs.security.acls import Acl
 from windowsfilter.ntfs.security.descriptor import SecurityDescriptor
 from windowsfilter.ntfs.security.flags import (
     FILE_ALL_ACCESS,
@@ -134,7 +134,7 @@ def new_descriptor(
     child = _Child(is_directory=is_directory, owner=owner, group=group)
     dacl, control = _combined(_DACL, child, parent, creator)
     if not control & _DACL.present:
-        dacl = Acl(revision=default_dacl.revision, aces=tuple(child.asked_for(default_dacl.aces)))
+        dacl = _list(child.asked_for(default_dacl.aces), default_dacl)
     sacl, sacl_control = _combined(_SACL, child, parent, creator)
     if sacl_control & _SACL.present:
         control |= sacl_control
@@ -170,8 +170,7 @@ def _combined(
     if creator is None or not creator.control & bits.present:
         if above is None or not inherited:
             return None, control
-        acl = Acl(revision=above.revision, aces=tuple(inherited))
-        return acl, control | bits.present
+        return _list(inherited, above), control | bits.present
     control |= bits.present | creator.control & bits.protected
     asked = _acl(creator, bits)
     if asked is None and bits is _DACL:
@@ -184,9 +183,17 @@ def _combined(
             own.append(replace(ace, flags=ace.flags & ~_ID))
     if creator.control & bits.protected:
         inherited = [ace for ace in inherited if ace.type in _PIERCING]
-    # A revision says which ACE types a reader must know; ours come from both.
-    revision = max(acl.revision if acl else ACL_REVISION for acl in (above, asked))
-    return Acl(revision=revision, aces=(*child.asked_for(own), *inherited)), control
+    return _list((*child.asked_for(own), *inherited), above, asked), control
+
+
+def _list(aces: Iterable[Ace | OpaqueAce], *sources: Acl | None) -> Acl:
+    """A list of ACEs that come from others.
+
+    A revision says which ACE types a reader must know, and of some we do not know what they need.
+    """
+    acl = Acl.of(aces)
+    revisions = [source.revision for source in sources if source]
+    return replace(acl, revision=max([acl.revision, *revisions]))
 
 
 def _acl(descriptor: SecurityDescriptor | None, bits: _Bits) -> Acl | None:

@@ -493,6 +493,13 @@ class TestUnknownAces:
         assert found.dacl.revision == 3
 
 
+def test_a_list_with_object_aces_has_the_revision_they_need_whatever_the_parent_says() -> None:
+    above = Acl(revision=2, aces=(ace("(OA;OICI;FR;;;BU)"),))
+    found = made(SecurityDescriptor(dacl=above), is_directory=True)
+    assert found.dacl is not None
+    assert found.dacl.revision == 4
+
+
 class TestRepeats:
     def test_one_that_acts_here_only_is_left_out_if_another_says_the_same(self) -> None:
         # Behind it, before it, and both in a file.
