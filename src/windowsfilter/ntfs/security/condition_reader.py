@@ -146,11 +146,13 @@ def _read_comparisons(scanner: Scanner, tokens: list[Token]) -> None:
 
 
 def _read_in_parentheses(scanner: Scanner, read: Callable[[Scanner], Token]) -> Token:
-    """What `read` reads, alone or in one pair of parentheses."""
-    inside = scanner.take("(")
-    scanner.skip_blanks()
+    """What `read` reads, alone or in any number of parentheses."""
+    depth = 0
+    while scanner.take("("):
+        depth += 1
+        scanner.skip_blanks()
     token = read(scanner)
-    if inside:
+    for _ in range(depth):
         scanner.skip_blanks()
         scanner.expect(")")
     return token

@@ -125,7 +125,7 @@ class SecurityDescriptor:
         """
         try:
             text = self.to_sddl()
-            return self.from_sddl(text).normalised().build() == self.normalised().build()
+            return self.from_sddl(text).build() == self.normalised().build()
         except FormatError:
             return False
 

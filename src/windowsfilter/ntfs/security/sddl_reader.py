@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs.security.aces import Ace
-from windowsfilter.ntfs.security.acls import ACL_REVISION_DS, Acl
+from windowsfilter.ntfs.security.acls import Acl
 from windowsfilter.ntfs.security.claim_text import read_claim
 from windowsfilter.ntfs.security.complaints import SddlError
 from windowsfilter.ntfs.security.condition_reader import read_condition
@@ -48,18 +48,6 @@ _NUMBER = re.compile(
     r"(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*))\Z"
 )
 _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
-# Of a plain ACE without rights for an alias other than WD, the converter of Windows reserves the four bytes of
-# an object ACE's flags, raises the ACL's revision, and leaves the bytes as slack at the ACL's end. Why is not
-# known; that it does, its published outputs show without an exception. With numeric SIDs it does not.
-_PLAIN_TYPES = frozenset(
-    {
-        AceType.ACCESS_ALLOWED,
-        AceType.ACCESS_DENIED,
-        AceType.SYSTEM_AUDIT,
-        AceType.SYSTEM_ALARM,
-    }
-)
-_SLACK = 4
 _SACL_SHIFT = 1  # the SACL's control bits are each the DACL's, one to the left
 _CONTROL = {
     "P": int(ControlFlag.DACL_PROTECTED),
@@ -125,23 +113,15 @@ def _read_acl(scanner: Scanner, *, is_sacl: bool) -> tuple[int, Acl | None]:
             flags |= _CONTROL[word]
         scanner.skip_blanks()
     aces: list[Ace] = []
-    slack = 0
     while scanner.looks_at("("):
         if is_null:
             raise scanner.error(f"an ACE after {_NO_ACCESS_CONTROL}")
-        ace, has_slack = _read_ace(scanner, is_sacl=is_sacl)
-        aces.append(ace)
-        slack += _SLACK if has_slack else 0
+        aces.append(_read_ace(scanner, is_sacl=is_sacl))
         scanner.skip_blanks()
-    if is_null:
-        return flags, None
-    if slack:
-        return flags, Acl(revision=ACL_REVISION_DS, aces=tuple(aces), slack=bytes(slack))
-    return flags, Acl.of(aces)
+    return flags, None if is_null else Acl.of(aces)
 
 
-def _read_ace(scanner: Scanner, *, is_sacl: bool) -> tuple[Ace, bool]:
-    """An ACE, and whether Windows leaves room for object flags that it then does not write."""
+def _read_ace(scanner: Scanner, *, is_sacl: bool) -> Ace:
     scanner.expect("(")
     start, word = _field(scanner)
     kind = ACE_TYPES.get(word.upper())
@@ -153,7 +133,6 @@ def _read_ace(scanner: Scanner, *, is_sacl: bool) -> tuple[Ace, bool]:
     flags = _letters(scanner, *_field(scanner), ACE_FLAGS, "ACE flag")
     start, word = _field(scanner)
     mask = _mask(scanner, start, word, kind)
-    has_rights = bool(word)
     guids = [_guid(scanner, kind), _guid(scanner, kind)]
     scanner.skip_blanks()
     start = scanner.place
@@ -164,7 +143,7 @@ def _read_ace(scanner: Scanner, *, is_sacl: bool) -> tuple[Ace, bool]:
         raise scanner.error("a resource attribute is everyone's (WD)", at=start)
     data = _read_data(scanner, kind)
     scanner.expect(")")
-    ace = Ace(
+    return Ace(
         type=kind,
         flags=flags,
         mask=mask,
@@ -173,8 +152,6 @@ def _read_ace(scanner: Scanner, *, is_sacl: bool) -> tuple[Ace, bool]:
         inherited_object_type=guids[1],
         data=data,
     )
-    has_slack = kind in _PLAIN_TYPES and not has_rights and is_alias and sid != EVERYONE
-    return ace, has_slack
 
 
 def _field(scanner: Scanner) -> tuple[int, str]:

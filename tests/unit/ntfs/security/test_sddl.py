@@ -323,7 +323,7 @@ def test_what_is_accepted_prints_canonically(text: str, expected: str) -> None:
     assert canonical(text) == expected
     assert canonical(expected) == expected
     compiled = SecurityDescriptor.from_sddl(text)
-    assert SecurityDescriptor.from_sddl(expected).normalised() == compiled.normalised()
+    assert SecurityDescriptor.from_sddl(expected).build() == compiled.build()
 
 
 REFUSED = {
@@ -431,21 +431,6 @@ def test_a_domain_is_used_inside_conditions_and_claims_too() -> None:
     descriptor = SecurityDescriptor.from_sddl(text, domain="S-1-5-21-1-2-3")
     assert descriptor.to_sddl(domain="S-1-5-21-1-2-3") == text
     assert "SID(S-1-5-21-1-2-3-512)" in descriptor.to_sddl()
-
-
-def test_windows_leaves_slack_for_rules_without_rights_for_an_alias() -> None:
-    # The published outputs of Windows show it; numeric SIDs and WD have none.
-    quirk = SecurityDescriptor.from_sddl(
-        "D:(A;;;;;AU)(D;;;;;MP)(A;;GA;;;AU)(D;;;;;WD)(A;;;;;S-1-9-18)"
-    )
-    assert quirk.dacl is not None
-    assert (quirk.dacl.revision, quirk.dacl.slack) == (4, bytes(8))
-    plain = SecurityDescriptor.from_sddl("D:(A;;GA;;;AU)(D;;;;;WD)(A;;;;;S-1-9-18)")
-    assert plain.dacl is not None
-    assert (plain.dacl.revision, plain.dacl.slack) == (2, b"")
-    again = SecurityDescriptor.from_sddl(quirk.to_sddl())
-    assert again.build() == quirk.build()
-    assert quirk.sddl_is_exact()
 
 
 def dacl(*aces: Ace | OpaqueAce) -> SecurityDescriptor:
