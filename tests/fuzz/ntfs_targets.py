@@ -68,9 +68,11 @@ def sddl(data: bytes) -> None:
     assert SecurityDescriptor.parse(built) == found
     printed = found.to_sddl()
     again = SecurityDescriptor.from_sddl(printed)
-    assert again.build() == built
+    # Layout aside: Windows leaves slack for rights of "", not for rights of "0".
+    assert again.normalised().build() == found.normalised().build()
     assert again.to_sddl() == printed
-    assert SecurityDescriptor.from_sddl(found.to_sddl(domain=DOMAIN), domain=DOMAIN) == found
+    printed = found.to_sddl(domain=DOMAIN)
+    assert SecurityDescriptor.from_sddl(printed, domain=DOMAIN) == again
 
 
 def descriptors() -> Iterator[bytes]:

@@ -423,6 +423,12 @@ def test_what_only_one_takes(samba: Ask, name: str) -> None:
         assert (we_take(text), "hex" in answer) == (ours, theirs), (text, answer)
 
 
+def test_every_difference_is_in_the_documentation() -> None:
+    table = PAGE.read_text().partition("| difference | Samba | right |\n")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines()[1:]]
+    assert sorted(rows) == sorted(NAMES)
+
+
 def windows_made(shared: Path) -> dict[str, bytes]:
     """Text -> what Windows made of it."""
     path = shared / "vectors" / "sddl-windows" / "sddl-to-bytes.json"
