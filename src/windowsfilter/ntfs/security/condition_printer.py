@@ -37,8 +37,7 @@ _INT64 = 4
 
 def print_condition(condition: Condition, *, domain: Sid | None = None) -> str:
     """The canonical text. Raises NotExpressible where there is none that compiles to the same."""
-    printer = _Printer(condition.tokens, domain)
-    return printer.text()
+    return _Printer(condition.tokens, domain).text()
 
 
 class _Printer:
@@ -60,8 +59,7 @@ class _Printer:
     def text(self) -> str:
         pieces: list[str] = []
         # Text to put out, or the index of a node to take apart; the next one is last.
-        todo: list[str | int] = []
-        self._push_operand(len(self.tokens) - 1, todo)
+        todo = self._operand(len(self.tokens) - 1)[::-1]
         while todo:
             item = todo.pop()
             if isinstance(item, str):
@@ -69,9 +67,6 @@ class _Printer:
             else:
                 todo.extend(reversed(self._parts(item)))
         return "".join(pieces)
-
-    def _push_operand(self, index: int, todo: list[str | int]) -> None:
-        todo.extend(reversed(self._operand(index)))
 
     def _operand(self, index: int) -> list[str | int]:
         """An operand of `!`, `&&`, `||`, or the whole: always in parentheses."""

@@ -169,7 +169,7 @@ def _read_attribute(scanner: Scanner) -> Attribute:
     if prefix is not None:
         source = SOURCES.get(prefix[1].upper())
         if source is None:
-            raise scanner.error(f"unknown prefix {prefix[0]}", at=start)
+            raise scanner.error(f"unknown prefix {prefix[0][:20]!a}", at=start)
         return Attribute(source, scanner.name())
     found = scanner.match(WORD)
     if found is None:
@@ -205,23 +205,15 @@ def _read_single(scanner: Scanner) -> Literal:
     char = scanner.text[scanner.place]
     if char == '"':
         return String(scanner.string())
-    if char == "#":
-        return read_octets(scanner)
+    if (found := scanner.match(_OCTETS)) is not None:
+        return Octets(octets_of(found[1]))
     if char in _STARTS_NUMBER:
         return _read_integer(scanner)
     return _read_sid(scanner)
 
 
-def read_octets(scanner: Scanner) -> Octets:
-    """`#` and hexadecimal digits, of which `#` is another zero; an odd count gets a zero in front."""
-    found = scanner.match(_OCTETS)
-    if found is None:
-        raise scanner.error(f"octets expected, found {scanner.shown()}")
-    return Octets(octets_of(found[1]))
-
-
 def octets_of(digits: str) -> bytes:
-    """The bytes of hexadecimal digits where `#` is zero."""
+    """The bytes of hexadecimal digits where `#` is zero; an odd count gets a zero in front."""
     return bytes.fromhex("0" * (len(digits) % 2) + digits.replace("#", "0"))
 
 

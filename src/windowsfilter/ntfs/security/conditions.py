@@ -134,9 +134,19 @@ Token = Operator | Attribute | Literal
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A conditional expression, its tokens in postfix order."""
+    """A conditional expression, its tokens in postfix order.
+
+    Raises FormatError for operators without operands, and unless one result is left.
+    """
 
     tokens: tuple[Token, ...]
+
+    def __post_init__(self) -> None:
+        depth = 0
+        for token in self.tokens:
+            depth = _results_after(token, depth)
+        if depth != 1:
+            raise FormatError(f"conditional expression leaves {depth} results")
 
     @classmethod
     def parse(cls, data: bytes, *, at: int = 0) -> Condition:
@@ -153,12 +163,7 @@ class Condition:
         while place < end and data[place] != 0:
             start = place
             token, place = _parse_token(data, place, end, at)
-            if isinstance(token, Operator):
-                depth -= 0 if token in UNARY else 1
-                if depth < 1:
-                    raise FormatError(f"operator {token:#x} lacks an operand", offset=at + start)
-            else:
-                depth += 1
+            depth = _results_after(token, depth, at=at + start)
             tokens.append(token)
         if data.count(0, place) != end - place:
             raise FormatError("bytes after the end of a conditional expression", offset=at + place)
@@ -176,6 +181,17 @@ class Condition:
             _build_token(token, out)
         out += bytes(-len(out) % 4)
         return bytes(out)
+
+
+def _results_after(token: Token, results: int, *, at: int | None = None) -> int:
+    """How many results there are after a token."""
+    if not isinstance(token, Operator):
+        return results + 1
+    if token not in UNARY:
+        results -= 1
+    if results < 1:
+        raise FormatError(f"operator {token:#x} lacks an operand", offset=at)
+    return results
 
 
 def _parse_token(data: bytes, place: int, end: int, at: int) -> tuple[Token, int]:

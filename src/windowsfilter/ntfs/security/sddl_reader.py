@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 _NO_ACCESS_CONTROL = "NO_ACCESS_CONTROL"
-_ACL_FLAG = re.compile(r"NO_ACCESS_CONTROL|AR|AI|P", re.IGNORECASE)
-_FIELD = re.compile(r"[^;()]*")
+# ASCII only: to str.upper and re.IGNORECASE there are other letters that are S, and one that is FL.
+_ACL_FLAG = re.compile(r"NO_ACCESS_CONTROL|AR|AI|P", re.IGNORECASE | re.ASCII)
+_FIELD = re.compile(r"[^;()\x80-\U0010ffff]*")
 _NUMBER = re.compile(
     r"(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*))\Z"
 )
 _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
-_SACL_SHIFT = 1  # the SACL's control bits are each the DACL's, one to the left
 _CONTROL = {
     "P": int(ControlFlag.DACL_PROTECTED),
     "AR": int(ControlFlag.DACL_AUTO_INHERIT_REQ),
@@ -78,8 +78,11 @@ def read_sddl(text: str, *, domain: Sid | None = None) -> SecurityDescriptor:
             sids[section], _ = scanner.sid()
             continue
         flags, acls[section] = _read_acl(scanner, is_sacl=section == "S")
-        flags |= ControlFlag.DACL_PRESENT if section == "D" else ControlFlag.SACL_PRESENT >> 1
-        control |= flags << (_SACL_SHIFT if section == "S" else 0)
+        if section == "D":
+            control |= flags | ControlFlag.DACL_PRESENT
+        else:
+            # These bits of the SACL are each the DACL's, one to the left.
+            control |= flags << 1 | ControlFlag.SACL_PRESENT
     return _encoded(
         SecurityDescriptor(
             control=control,

@@ -391,3 +391,12 @@ def test_a_number_that_fits_no_token_is_refused() -> None:
     for number in (Integer(2**63), Integer(1, sign=256), Integer(1, width=256)):
         with pytest.raises(FormatError):
             condition(number).build()
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [(), (Operator.NOT,), (LOCAL, Operator.AND), (LOCAL, LOCAL), (LOCAL, Operator.OR, LOCAL)],
+)
+def test_tokens_that_are_no_expression_make_none(tokens: tuple[Token, ...]) -> None:
+    with pytest.raises(FormatError):
+        Condition(tokens)

@@ -373,6 +373,12 @@ REFUSED = {
     "D:(Antlers;;GA;;;SY)": 3,
     "D:(\u0100;;GA;;;SY)": 3,
     "D:(;;GA;;;SY)": 3,
+    "S:(\ufb02;;GA;;;SY)": 3,  # a ligature: FL to str.upper
+    "D:(A;;\u017fD;;;SY)": 6,  # a long s
+    "S:(AU;\u017fA;GA;;;SY)": 6,
+    "D:NO_ACCE\u017f\u017f_CONTROL": 2,
+    "D:(A;;GA;;;\u017fY)": 11,
+    "D:(XA;;GA;;;SY;(Exi\u017fts a))": 19,
     "D:(A;XX;GA;;;SY)": 5,
     "D:(A;O;GA;;;SY)": 5,
     "S:(AU;SA;CROOO;;;WD)": 11,
@@ -396,6 +402,7 @@ REFUSED = {
     "D:(XA;;GA;;;SY)": 14,
     "S:(RA;;;;;WD)": 12,
     'S:(RA;;;;;SY;("n",TI,0x0,1))': 10,
+    'S:(RA;;;;;WD;("a%0000b",TI,0x0,1))': 13,
     "O:BA\0": 4,
     "O:\udc00": 2,
     "\ud800": 0,
