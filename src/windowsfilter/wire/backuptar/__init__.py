@@ -12,6 +12,7 @@ from windowsfilter.wire.backuptar.operations import (
     Operation,
     Remove,
     TarFields,
+    TarTimes,
 )
 from windowsfilter.wire.backuptar.reading import read_layer
 from windowsfilter.wire.backuptar.writing import LayerTarWriter
@@ -25,5 +26,6 @@ __all__ = [
     "Operation",
     "Remove",
     "TarFields",
+    "TarTimes",
     "read_layer",
 ]

@@ -34,6 +34,7 @@ from windowsfilter.wire.backuptar.entries import (
     data_pieces,
     sparse_pieces,
     stream_member,
+    with_fields,
 )
 from windowsfilter.wire.backuptar.names import name_bytes
 from windowsfilter.wire.backuptar.operations import TarFields
@@ -180,18 +181,8 @@ def _member(member: Member, found: _Found, fields: TarFields | None) -> Member:
         raise FormatError(f"data of {size} bytes, its size was given as {member.size}")
     if size and kind != TYPE_FILE:
         raise FormatError(f"data of {size} bytes in what is no file")
-    if fields is None:
-        return replace(member, typeflag=kind, mode=mode, linkname=target, records=records)
-    records |= {key: value for key, value in fields.records.items() if not wire.is_standard(key)}
-    return replace(
-        member,
-        typeflag=kind,
-        mode=mode if fields.mode is None else fields.mode,
-        uid=fields.uid,
-        gid=fields.gid,
-        linkname=target,
-        records=records,
-    )
+    member = replace(member, typeflag=kind, mode=mode, linkname=target, records=records)
+    return with_fields(member, fields)
 
 
 # -- looking ----------------------------------------------------------------------------------
@@ -282,4 +273,5 @@ def _check_name(found: _Found, header: StreamHeader, at: int) -> None:
 
 
 def _plain(name: str) -> str:
+    name = name.removesuffix("\0")  # some writers end it, although its length is given
     return name[: -len(DATA_SUFFIX)] if name.upper().endswith(DATA_SUFFIX) else name

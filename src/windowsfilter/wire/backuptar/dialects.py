@@ -9,7 +9,6 @@ from __future__ import annotations
 import posixpath
 import struct
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from windowsfilter.errors import FormatError, LimitExceeded
@@ -198,6 +197,8 @@ class Correct:
         plain = leaf.translate(None, _ODD) == leaf and leaf not in _ODD_LEAVES
         if plain and folder is not None and path[:1] != b"/" and len(path) <= MAX_UNITS:
             return folder + name_text(leaf)
+        if b":" in leaf and b"\\" not in leaf:
+            raise FormatError("a stream that does not follow its file")
         _refuse(path)
         text = _text(path)
         if len(self._folders) >= _MAX_FOLDERS:
@@ -219,7 +220,7 @@ class Correct:
 
     def stream_name(self, owner: TarEntry, entry: TarEntry) -> str | None:
         path, before = _path(entry), _path(owner) + b":"
-        if not path.startswith(before):
+        if fold(path[: len(before)]) != fold(before):
             path, before = entry.name, owner.name + b":"  # of `d/` it may be `d/:name`
             if not path.startswith(before):
                 return None
@@ -243,10 +244,11 @@ class Correct:
             change = write
         earliest = min(creation, access, write, change)
         if earliest < 0 or max(creation, access, write, change) >= _PLAIN_NS:
-            exact = partial(self._filetime, entry)
-            return BasicInfo(
-                exact(creation), exact(access), exact(write), exact(change), _attributes(entry)
-            )
+            found = [nearest_filetime(ns) for ns in (creation, access, write, change)]
+            if any(changed for _, changed in found):
+                self._changed_times(entry)
+            (creation, _), (access, _), (write, _), (change, _) = found
+            return BasicInfo(creation, access, write, change, _attributes(entry))
         return BasicInfo(
             creation // 100 + UNIX_EPOCH,
             access // 100 + UNIX_EPOCH,
@@ -268,12 +270,9 @@ class Correct:
         is_link = entry.typeflag == TYPE_SYMLINK
         return wire.reparse_of(entry.records, entry.linkname, is_link=is_link)
 
-    def _filetime(self, entry: TarEntry, ns: int) -> int:
-        filetime, changed = nearest_filetime(ns)
-        if changed:
-            shown = entry.name[:300].decode("utf-8", "backslashreplace")
-            self._report(f"layer entry {shown!r}: a time without a FILETIME became the nearest one")
-        return filetime
+    def _changed_times(self, entry: TarEntry) -> None:
+        shown = entry.name[:300].decode("utf-8", "backslashreplace")
+        self._report(f"layer entry {shown!r}: a time without a FILETIME became the nearest one")
 
 
 class Strict(Correct):
@@ -317,8 +316,6 @@ class Strict(Correct):
             raise FormatError("a name with a backslash")
         if entry.name != path and entry.name.rstrip(b"/") != path:
             raise FormatError("a name that begins with './'")
-        if b":" in leaf:
-            raise FormatError("a stream that does not follow its file")
         reason = check_component(leaf)
         if reason is not None:
             raise FormatError(f"a name that Windows cannot hold: it {reason}")
@@ -342,10 +339,8 @@ class Strict(Correct):
             raise LimitExceeded(f"names of more than {_MAX_NAME_BYTES} bytes in all")
         self._seen.add(key)
 
-    def _filetime(self, entry: TarEntry, ns: int) -> int:
-        if nearest_filetime(ns)[1]:
-            raise FormatError("a time that has no FILETIME")
-        return super()._filetime(entry, ns)
+    def _changed_times(self, entry: TarEntry) -> None:
+        raise FormatError("a time that has no FILETIME", offset=entry.header_offset)
 
 
 _ODD = b"\\\0:"

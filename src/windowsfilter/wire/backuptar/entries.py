@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from windowsfilter.ntfs.basic_info import BasicInfo
 from windowsfilter.wire.backupstream import BackupStreamError, BackupStreamReader, StreamId
 from windowsfilter.wire.backuptar import records as wire
+from windowsfilter.wire.backuptar.operations import TarFields, TarTimes
+from windowsfilter.wire.backuptar.times import Clock
 from windowsfilter.wire.tar import TYPE_DIRECTORY, TYPE_FILE, Member
 from windowsfilter.wire.tar.numbers import format_time
 
@@ -32,22 +35,55 @@ class Writable(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-def basic_member(path: bytes, size: int, info: BasicInfo, unix_ns: Callable[[int], int]) -> Member:
+def basic_member(
+    path: bytes, size: int, info: BasicInfo, clock: Clock, fields: TarFields | None
+) -> Member:
     """The member of a file before its streams are known. Files have `size`, directories none."""
     directory = bool(info.attributes & _DIRECTORY_ATTRIBUTE)
+    before = None if fields is None else fields.times
+    creation = _time(info.creation, info, clock, before and before.creation, had=before)
+    records = {wire.FILE_ATTRIBUTES: b"%d" % info.attributes}
+    if creation is not None:
+        records[wire.CREATION_TIME] = format_time(creation)
+    write = _time(info.write, info, clock, before and before.write, had=before)
+    assert write is not None
     return Member(
         name=path,
         typeflag=TYPE_DIRECTORY if directory else TYPE_FILE,
         size=0 if directory else size,
         mode=MODE_DIRECTORY if directory else 0,
-        mtime_ns=unix_ns(info.write),
-        atime_ns=unix_ns(info.access),
-        ctime_ns=unix_ns(info.change),
-        records={
-            wire.FILE_ATTRIBUTES: b"%d" % info.attributes,
-            wire.CREATION_TIME: format_time(unix_ns(info.creation)),
-        },
+        mtime_ns=write,
+        atime_ns=_time(info.access, info, clock, before and before.access, had=before),
+        ctime_ns=_time(info.change, info, clock, before and before.change, had=before),
+        records=records,
     )
+
+
+def with_fields(member: Member, fields: TarFields | None) -> Member:
+    """The member with what the tar it came from said of it beyond Windows."""
+    if fields is None:
+        return member
+    kept = {key: value for key, value in fields.records.items() if wire.is_carried(key, value)}
+    return replace(
+        member,
+        mode=member.mode if fields.mode is None else fields.mode,
+        uid=fields.uid,
+        gid=fields.gid,
+        records={**kept, **member.records},
+    )
+
+
+def _time(
+    filetime: int, info: BasicInfo, clock: Clock, ns: int | None, *, had: TarTimes | None
+) -> int | None:
+    """A time to write: as the tar had it, where that is still true; None to leave it out."""
+    if had is not None and ns is None:
+        missing = info.write if clock.missing is None else clock.missing
+        if filetime == missing:
+            return None
+    if ns is not None and clock.filetime(ns) == filetime:
+        return ns
+    return clock.unix_ns(filetime)
 
 
 def stream_member(member: Member, name: str | bytes, size: int) -> Member:

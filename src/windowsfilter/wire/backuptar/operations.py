@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from windowsfilter.errors import UsageError
 from windowsfilter.ntfs.basic_info import BasicInfo
-from windowsfilter.wire.backuptar.records import TAR_KEYS, is_standard
+from windowsfilter.wire.backuptar.records import CREATION_TIME, TAR_KEYS, is_carried
 from windowsfilter.wire.tar import TarEntry
+from windowsfilter.wire.tar.numbers import parse_time
 
 
 class Mode(StrEnum):
@@ -26,6 +28,15 @@ class Mode(StrEnum):
     """As CORRECT, but what is merely tolerated is refused."""
 
 
+class TarTimes(NamedTuple):
+    """An entry's times as its tar has them, nanoseconds since 1970; None where it has none."""
+
+    creation: int | None
+    access: int | None
+    write: int
+    change: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarFields:
     """What a tar says of an entry and Windows has no word for. Carried from tar to tar."""
@@ -34,6 +45,8 @@ class TarFields:
     """None: as the reference makes it from what the entry is."""
     uid: int = 0
     gid: int = 0
+    times: TarTimes | None = None
+    """Finer than 100 ns, or missing: written again where they still come to the same FILETIME."""
     records: Mapping[bytes, bytes] = field(default_factory=dict)
     """PAX records that mean nothing to Windows, or that nobody knows."""
 
@@ -55,6 +68,7 @@ class Link:
     target: str
     info: BasicInfo | None = field(default=None, compare=False)
     """What the tar says of the link itself; for Windows the file it names has these."""
+    fields: TarFields | None = field(default=None, compare=False, repr=False)
 
 
 class Add:
@@ -113,13 +127,7 @@ class Add:
     @property
     def fields(self) -> TarFields:
         """What the tar says beyond Windows' own metadata; with it a rewritten tar is the same."""
-        entry = self._entry
-        kept = {
-            key: value
-            for key, value in entry.records.items()
-            if not is_standard(key) and key not in TAR_KEYS
-        }
-        return TarFields(mode=entry.mode, uid=entry.uid, gid=entry.gid, records=kept)
+        return fields_of(self._entry)
 
     def close(self) -> None:
         """Give up what is left of the stream."""
@@ -135,3 +143,25 @@ class Add:
 
 
 Operation = Add | Link | Remove
+
+
+def fields_of(entry: TarEntry) -> TarFields:
+    """What a tar's entry has beyond Windows' own metadata."""
+    records = {
+        key: value
+        for key, value in entry.records.items()
+        if is_carried(key, value) and key not in TAR_KEYS
+    }
+    creation = entry.records.get(CREATION_TIME)
+    return TarFields(
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        times=TarTimes(
+            None if creation is None else parse_time(creation, "creation", entry.header_offset),
+            entry.atime_ns,
+            entry.mtime_ns,
+            entry.ctime_ns,
+        ),
+        records=records,
+    )

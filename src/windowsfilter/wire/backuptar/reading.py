@@ -22,7 +22,7 @@ from windowsfilter.wire.backupstream import (
 )
 from windowsfilter.wire.backuptar import records as wire
 from windowsfilter.wire.backuptar.dialects import Correct, Dialect, Reference, Strict
-from windowsfilter.wire.backuptar.operations import Add, Link, Mode, Operation
+from windowsfilter.wire.backuptar.operations import Add, Link, Mode, Operation, fields_of
 from windowsfilter.wire.tar import TYPE_FILE, TYPE_SYMLINK, Body, TarEntry, TarSource
 
 _log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class _LayerReader:
                 return None
             target = dialect.link_target(entry)
             if target is not None:
-                return Link(name, target, dialect.link_info(entry))
+                return Link(name, target, dialect.link_info(entry), fields_of(entry))
             info = dialect.info(entry)
         except FormatError as error:
             raise _in_entry(entry, error) from None

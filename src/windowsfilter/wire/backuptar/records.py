@@ -58,6 +58,11 @@ def is_standard(key: bytes) -> bool:
     return key in _STANDARD or key.startswith(EA_PREFIX)
 
 
+def is_carried(key: bytes, value: bytes) -> bool:
+    """Whether a record says something that no stream and no `BasicInfo` does."""
+    return not is_standard(key) or (key == RAW_DESCRIPTOR and not value)
+
+
 _STANDARD = frozenset(
     (
         FILE_ATTRIBUTES, RAW_DESCRIPTOR, TEXT_DESCRIPTOR, MOUNT_POINT, RAW_EAS, RAW_REPARSE,

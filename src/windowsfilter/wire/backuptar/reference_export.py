@@ -30,8 +30,10 @@ from windowsfilter.wire.backuptar.entries import (
     data_pieces,
     sparse_pieces,
     stream_member,
+    with_fields,
 )
 from windowsfilter.wire.backuptar.names import name_bytes
+from windowsfilter.wire.backuptar.operations import TarFields
 from windowsfilter.wire.tar import TYPE_FILE, TYPE_SYMLINK, Member, TarWriter
 
 # What the reference reads whole into memory; beyond this nobody can mean it.
@@ -44,7 +46,7 @@ _NAME_FIELDS = struct.Struct("<12xHH")
 _TAG = struct.Struct("<I")
 
 
-def export(tar: TarWriter, member: Member, stream: Readable) -> None:
+def export(tar: TarWriter, member: Member, stream: Readable, fields: TarFields | None) -> None:
     """Write the entries of one file. `member` is its beginning, with the size that was given."""
     size = member.size
     start = _start(stream)
@@ -56,6 +58,7 @@ def export(tar: TarWriter, member: Member, stream: Readable) -> None:
         while (header := reader.next_header()) is not None and header.id != StreamId.DATA:
             pass
         data = header
+    member = with_fields(member, fields)
     tar.add(member, _body(reader, member, data, size))
     while (header := reader.next_header()) is not None:
         if header.id == StreamId.ALTERNATE_DATA:

@@ -7,6 +7,9 @@ Source: FileInfoFromHeader and BasicInfoHeader of go-winio's backuptar; Go's tim
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from windowsfilter.ntfs.filetime import UNIX_EPOCH, to_unix_ns
 from windowsfilter.wire.tar import ZERO_TIME_NS
 
@@ -32,9 +35,24 @@ def go_unix_ns(filetime: int) -> int:
     return _wrapped(_wrapped(to_unix_ns(_wrapped(filetime))))
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How an exporter and an importer of one mode tell the time."""
+
+    unix_ns: Callable[[int], int]
+    filetime: Callable[[int], int]
+    """Its inverse, as far as FILETIME goes."""
+    missing: int | None
+    """The FILETIME of a time that a tar does not have; None: the write time."""
+
+
 def nearest_filetime(ns: int) -> tuple[int, bool]:
     """The FILETIME nearest to a time, and whether that is another time."""
     ticks = ns // 100 if ns >= 0 else -(-ns // 100)
     filetime = ticks + UNIX_EPOCH
     nearest = min(max(filetime, 0), _U64)
     return nearest, nearest != filetime
+
+
+CORRECT_CLOCK = Clock(to_unix_ns, lambda ns: nearest_filetime(ns)[0], None)
+GO_CLOCK = Clock(go_unix_ns, go_filetime, go_filetime(None))

@@ -10,17 +10,18 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import BinaryIO, Self
 
 from windowsfilter.errors import FormatError, LimitExceeded, UsageError
 from windowsfilter.ntfs.basic_info import BasicInfo
-from windowsfilter.ntfs.filetime import to_unix_ns
+from windowsfilter.ntfs.names import check_component, is_reserved_device
 from windowsfilter.wire import whiteouts
 from windowsfilter.wire.backuptar import correct_export, reference_export
-from windowsfilter.wire.backuptar.entries import Readable, Writable, basic_member
+from windowsfilter.wire.backuptar.entries import Readable, Writable, basic_member, with_fields
 from windowsfilter.wire.backuptar.names import name_bytes, refusal
 from windowsfilter.wire.backuptar.operations import Mode, TarFields
-from windowsfilter.wire.backuptar.times import go_unix_ns
+from windowsfilter.wire.backuptar.times import CORRECT_CLOCK, GO_CLOCK
 from windowsfilter.wire.tar import TYPE_HARD_LINK, Member, TarWriter
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class LayerTarWriter:
         self._tar = TarWriter(fileobj)
         self._spool = spool or _Memory
         self._report = report or _log.warning
-        self._unix_ns = go_unix_ns if self._mode is Mode.GO else to_unix_ns
+        self._clock = GO_CLOCK if self._mode is Mode.GO else CORRECT_CLOCK
         self._failed = False
 
     def __enter__(self) -> Self:
@@ -75,9 +76,9 @@ class LayerTarWriter:
         Raises FormatError, naming the entry, for streams that are damaged or that no tar can hold.
         """
         with self._entry(name) as path:
-            member = basic_member(path, size, info, self._unix_ns)
+            member = basic_member(path, size, info, self._clock, fields)
             if self._mode is Mode.GO:
-                reference_export.export(self._tar, member, stream)
+                reference_export.export(self._tar, member, stream, fields)
                 return
             self._check(path)
             if not getattr(stream, "metadata_first", False) and not _can_seek(stream):
@@ -88,8 +89,15 @@ class LayerTarWriter:
                 return
             correct_export.export(self._tar, member, stream, fields, self._told(name))
 
-    def link(self, name: str, target: str, info: BasicInfo | None = None) -> None:
-        """Write one more name of a file that this layer or a parent has."""
+    def link(
+        self,
+        name: str,
+        target: str,
+        info: BasicInfo | None = None,
+        *,
+        fields: TarFields | None = None,
+    ) -> None:
+        """Write one more name of a file that this layer or a parent has; `fields` as for `add`."""
         with self._entry(name) as path:
             linkname = name_bytes(target.replace("\\", "/"))
             if self._mode is not Mode.GO:
@@ -100,8 +108,11 @@ class LayerTarWriter:
             if info is None:
                 member = Member(name=path, pax=False)
             else:
-                member = basic_member(path, 0, info, self._unix_ns)
-            self._tar.add(_link(member, linkname))
+                member = basic_member(path, 0, info, self._clock, fields)
+            member = replace(
+                member, typeflag=TYPE_HARD_LINK, size=0, mode=_LINK_MODE, linkname=linkname
+            )
+            self._tar.add(with_fields(member, fields))
 
     def remove(self, name: str, *, opaque: bool = False) -> None:
         """Write that a name of the parents is gone; `opaque`, that all they have in it is."""
@@ -145,11 +156,23 @@ class LayerTarWriter:
         reason = refusal(path)
         if reason is not None:
             raise FormatError(reason)
-        if path.rpartition(b"/")[2].startswith(whiteouts.PREFIX):
+        leaf = path.rpartition(b"/")[2]
+        if leaf.startswith(whiteouts.PREFIX):
             raise FormatError("a name that would be a whiteout")
+        if self._mode is Mode.STRICT:
+            reason = check_component(leaf)
+            if reason is not None:
+                raise FormatError(f"a name that Windows cannot hold: it {reason}")
+            if is_reserved_device(leaf):
+                raise FormatError("the name of a device")
 
     def _told(self, name: str) -> Callable[[str], None]:
-        return lambda what: self._report(f"layer entry {name!r}: {what}")
+        def tell(what: str) -> None:
+            if self._mode is Mode.STRICT:
+                raise FormatError(what)
+            self._report(f"layer entry '{name}': {what}")
+
+        return tell
 
 
 class _Memory(io.BytesIO):
@@ -161,20 +184,6 @@ class _Memory(io.BytesIO):
                 f"a stream of over {_SPOOL_BYTES} bytes that cannot seek: LayerTarWriter needs a spool"
             )
         return super().write(data)
-
-
-def _link(member: Member, linkname: bytes) -> Member:
-    return Member(
-        name=member.name,
-        typeflag=TYPE_HARD_LINK,
-        mode=_LINK_MODE,
-        linkname=linkname,
-        mtime_ns=member.mtime_ns,
-        atime_ns=member.atime_ns,
-        ctime_ns=member.ctime_ns,
-        records=member.records,
-        pax=member.pax,
-    )
 
 
 def _can_seek(stream: Readable) -> bool:
