@@ -40,6 +40,7 @@ _HERE = "windowsfilter.cli"
         "tag": f"{_HERE}.images:tag",
         "rmi": f"{_HERE}.images:rmi",
         "save": f"{_HERE}.transfer:save",
+        "export": f"{_HERE}.export:export",
         "ls": f"{_HERE}.reading:ls",
         "stat": f"{_HERE}.reading:stat",
         "cat": f"{_HERE}.reading:cat",

@@ -132,6 +132,17 @@ def tree_bytes(place: Path) -> int:
     return total
 
 
+@contextmanager
+def temporary_beside(folder: Path) -> Iterator[Path]:
+    """A new folder in `folder` for the body: what is written there can be renamed into `folder`."""
+    made = folder / f".windowsfilter.{secrets.token_hex(8)}"
+    made.mkdir(mode=FOLDER_MODE)
+    try:
+        yield made
+    finally:
+        delete_tree(made)
+
+
 def delete_tree(place: Path) -> None:
     """Unlink a file or folder with all it contains. Does nothing if it is not there.
 

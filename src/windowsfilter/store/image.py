@@ -12,6 +12,7 @@ from windowsfilter.digests import Digest
 from windowsfilter.engines.portable.tree import Problem
 from windowsfilter.engines.portable.view import View
 from windowsfilter.store.core import Core
+from windowsfilter.store.exportable import Exportable
 from windowsfilter.store.images import ImageRecord
 from windowsfilter.store.layer import Layer
 from windowsfilter.store.paths import LayerPath
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from windowsfilter.store.mounts import Mount
 
 
-class Image:
+class Image(Exportable):
     """One image of the store. Valid while the store is open and the image exists."""
 
     def __init__(self, core: Core, record: ImageRecord) -> None:
@@ -126,6 +127,12 @@ class Image:
         from windowsfilter.store import mounts
 
         return mounts.run_with_image(self._core, self.record, command, Path(target), View(view))
+
+    def _export_name(self) -> str:
+        return self.references[0] if self.references else self.id.hex[:12]
+
+    def _export_layers(self) -> Sequence[str]:
+        return self.record.layers
 
     def __repr__(self) -> str:
         names = ", ".join(self.references) or "untagged"

@@ -12,13 +12,14 @@ from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import UsageError
 from windowsfilter.layers.manifest import LayerManifest, LayerState
 from windowsfilter.store.core import Core
+from windowsfilter.store.exportable import Exportable
 from windowsfilter.store.paths import LayerPath
 
 if TYPE_CHECKING:
     from windowsfilter.engines.portable.changes import Change
 
 
-class Layer:
+class Layer(Exportable):
     """One layer of the store. Valid while the store is open and the layer exists."""
 
     def __init__(self, core: Core, manifest: LayerManifest) -> None:
@@ -95,6 +96,13 @@ class Layer:
     def path(self, path: str = "", *, view: View | str = View.LAYER) -> LayerPath:
         """A path in what this layer and those below it show."""
         return LayerPath(self._core.chain(self.chain), View(view)) / path
+
+    def _export_name(self) -> str:
+        return self.id
+
+    def _export_layers(self) -> list[str]:
+        self._sealed()
+        return self.chain
 
     def _sealed(self) -> DiffID:
         if self.manifest.diff_id is None:

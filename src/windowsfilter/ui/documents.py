@@ -14,6 +14,7 @@ from windowsfilter.ui.text import decode
 if TYPE_CHECKING:
     from windowsfilter.engines.portable.changes import Change
     from windowsfilter.engines.portable.tree import Problem
+    from windowsfilter.store.exporting import Exported
     from windowsfilter.store.garbage import Removed
     from windowsfilter.store.image import Image
     from windowsfilter.store.layer import Layer
@@ -117,6 +118,25 @@ def _node(path: LayerPath, stat: Stat) -> Document:
     if stat.link_target is not None:
         node["link_target"] = stat.link_target
     return node
+
+
+def exported(exported: Exported) -> Document:
+    """What an export came to; paths of entries start at the root of the layers."""
+    written = exported.written
+    return {
+        "file": str(exported.place),
+        "format": exported.format,
+        "size": exported.size,
+        "directories": written.directories,
+        "files": written.files,
+        "links": written.links,
+        "streams": written.streams,
+        "reparse_points": written.reparse_points,
+        "data_bytes": written.data_bytes,
+        "not_carried": [
+            {"path": decode(loss.path), "what": loss.what} for loss in exported.not_carried
+        ],
+    }
 
 
 def removed(removed: Removed) -> Document:
