@@ -86,7 +86,6 @@ UPDATE = tar(
     [
         folder("Files"),
         whiteout("Files/OLD"),
-        folder("Files/windows"),
         file("Files/WINDOWS/CMD.EXE", b"MZ2" * 400_000, sd=descriptors.PROGRAM_FILE),
         folder("Files/app/implied/deep"),
         file("Files/app/implied/deep/run.cmd", b"echo hi\r\n", sd=descriptors.USER_FILE),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from windowsfilter.engines.portable import kernel, mount_table
 from windowsfilter.layers import durable
 from windowsfilter.store.locks import Lock, Locks
 
@@ -97,6 +98,7 @@ class Staging:
             if lock is None:
                 continue
             try:
+                _unmount_below(self._tmp / name)
                 discard(self._tmp / name)
                 swept += 1
             finally:
@@ -112,6 +114,16 @@ class Staging:
                 discard(folder)
             if lock is not None:
                 lock.release()
+
+
+def _unmount_below(place: Path) -> None:
+    """Take away what a process that died had just mounted there, so that nothing in it is deleted."""
+    for mounted in mount_table.read():
+        if place in mounted.place.parents:
+            try:
+                kernel.unmount(mounted.place, lazy=True)
+            except OSError as error:
+                _log.warning("%s", error)
 
 
 def discard(place: Path) -> None:

@@ -300,7 +300,9 @@ class VolumeWriter:
             return
         stored = entries.stored_eas(found)
         if len(stored) > entries.MAX_EAS or not self._set(descriptor, _EAS, stored):
-            self._refuse(slot, f"extended attributes of {len(stored)} bytes that NTFS does not take")
+            self._refuse(
+                slot, f"extended attributes of {len(stored)} bytes that NTFS does not take"
+            )
 
     def _set_descriptor(self, descriptor: int, slot: int, *, is_directory: bool) -> None:
         try:
