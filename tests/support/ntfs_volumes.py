@@ -80,11 +80,9 @@ def read(volume: Path, place: Path) -> dict[bytes, Entry]:
 
 def check(volume: Path) -> None:
     """What ntfs-3g has for a file system check: nothing is wrong with the volume."""
-    for command in (
-        ["ntfsfix", "-n", volume],
-        ["ntfsresize", "--info", "--force", volume],  # counts every cluster and who has it
-    ):
-        done = subprocess.run(command, capture_output=True, check=False)
+    # The second counts every cluster, and who has it.
+    for command in (["ntfsfix", "-n"], ["ntfsresize", "--info", "--force"]):
+        done = subprocess.run([*command, volume], capture_output=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     audit = subprocess.run(["ntfssecaudit", "-a", volume], capture_output=True, check=False).stdout
     # Its second copy of the descriptors it reads beyond the end if that is a multiple of 16.
@@ -143,12 +141,12 @@ def _read_data(volume: Path, entry: Entry) -> None:
     names = []
     for part in told.split(b"Dumping attribute ")[1:]:
         if part.startswith(b"$DATA"):
-            name = re.search(rb"Attribute name:\s*'(.*)'\n", part)
-            names.append(name[1] if name else b"")
+            given = re.search(rb"Attribute name:\s*'(.*)'\n", part)
+            names.append(given[1] if given else b"")
     for name in dict.fromkeys(names):
-        arguments = ["-n", name] if name else []
+        which: list[str | bytes] = ["-n", name] if name else []
         data = subprocess.run(
-            ["ntfscat", "-q", "-i", str(entry.record), "-a", "128", *arguments, volume],
+            ["ntfscat", "-q", "-i", str(entry.record), "-a", "128", *which, volume],
             capture_output=True,
             check=True,
         ).stdout

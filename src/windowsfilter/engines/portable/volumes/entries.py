@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Protocol
 
-from windowsfilter.engines.portable.index import Index, Kind, Record, RecordFlag
-from windowsfilter.engines.portable.tree import Indexed, Tree
+from windowsfilter.engines.portable.index import Kind, Record, RecordFlag
+from windowsfilter.engines.portable.tree import Tree
+from windowsfilter.engines.portable.volumes.kept import Kept
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs import sids
 from windowsfilter.ntfs.attributes import FileAttribute
@@ -59,21 +59,14 @@ _U64 = (1 << 64) - 1
 _KEPT_DESCRIPTORS = 1 << 16
 
 
-class Layers(Protocol):
-    """A chain of layers, base first."""
-
-    @property
-    def layers(self) -> Sequence[Indexed]: ...
-
-
 class Entries:
     """Answers for the slots of a tree. Raises FormatError for records that are not what they say."""
 
-    def __init__(self, tree: Tree, root: int) -> None:
+    def __init__(self, tree: Tree, root: int, kept: Kept) -> None:
         """`root` is the slot that becomes the root of the volume."""
         self._tree = tree
         self._root = root
-        self._own: dict[tuple[int, int], bytes] = {}
+        self._kept = kept
         self._inherited: dict[tuple[bytes, bool], bytes] = {}
         self._of_directories: dict[int, bytes] = {}
 
@@ -148,7 +141,7 @@ class Entries:
         if not is_link and records.RAW_REPARSE not in raw:
             return None
         ref = self._tree.ref(self._tree.inode(slot))
-        link = b"" if ref is None else self._index(ref[0]).link(ref[1])
+        link = b"" if ref is None else self._kept.link(ref)
         point = records.reparse_of(_parsed(raw), link, is_link=is_link)
         return None if point is None else point.build()
 
@@ -157,13 +150,7 @@ class Entries:
         if ref is None or record is None:
             return None
         if record.sd:
-            key = ref[0], record.sd
-            found = self._own.get(key)
-            if found is None:
-                if len(self._own) >= _KEPT_DESCRIPTORS:
-                    self._own.clear()
-                found = self._own[key] = self._index(ref[0]).value(record.sd)
-            return found
+            return self._kept.descriptor(ref[0], record.sd)
         raw = self._pax(slot)
         return records.descriptor_of(_parsed(raw)) if records.TEXT_DESCRIPTOR in raw else None
 
@@ -193,12 +180,9 @@ class Entries:
             ).build()
         return found
 
-    def _index(self, layer: int) -> Index:
-        return self._tree.layers[layer].index
-
     def _pax(self, slot: int) -> bytes:
         ref = self._tree.ref(self._tree.inode(slot))
-        return b"" if ref is None else self._index(ref[0]).pax(ref[1])
+        return b"" if ref is None else self._kept.pax(ref)
 
 
 def stored_eas(attributes: Sequence[ExtendedAttribute]) -> bytes:

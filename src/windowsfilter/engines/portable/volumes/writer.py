@@ -112,7 +112,7 @@ class VolumeWriter:
         self._tree = tree
         self._read = read
         self._plan = found
-        self._entries = Entries(tree, found.root)
+        self._entries = Entries(tree, found.root, found.kept)
         self._eas = eas
         self._skip = skip_unsupported
         self._progress = progress
