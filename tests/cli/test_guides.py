@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -63,6 +64,9 @@ def can(need: str | None, root: Path) -> bool:
     if need == "mount":
         chosen = Command(root).json("info")["mount"]["chosen"]
         return bool(chosen != "api" and os.geteuid() == 0)
+    if need == "export":
+        programs = ("mkntfs", "ntfs-3g", "wimlib-imagex")
+        return os.geteuid() == 0 and all(map(shutil.which, programs))
     return True
 
 

@@ -99,10 +99,10 @@ def export(
                 compression=compression or "xpress",
                 progress=progress,
             )
-    _tell(settings, image, exported)
+    _tell(settings, image, to_ntfs or to_wim, exported)
 
 
-def _tell(settings: Settings, image: str, exported: Exported) -> None:
+def _tell(settings: Settings, image: str, target: Path | None, exported: Exported) -> None:
     from windowsfilter.ui import documents, figures
     from windowsfilter.ui.text import decode
 
@@ -111,16 +111,15 @@ def _tell(settings: Settings, image: str, exported: Exported) -> None:
         out.document(documents.exported(exported))
         return
     written = exported.written
-    counts = ", ".join(
-        (
-            figures.count(written.directories, "directory", "directories"),
-            figures.count(written.files, "file"),
-            figures.count(written.links, "more name"),
-            figures.count(written.streams, "stream"),
-        )
+    counts = (
+        (written.directories, "directory", "directories"),
+        (written.files, "file", ""),
+        (written.links, "more name", ""),
+        (written.streams, "stream", ""),
     )
+    counted = ", ".join(figures.count(*each) for each in counts if each[0])
     out.message(
-        f"Exported {image} to {exported.place}: {counts}, {figures.size(written.data_bytes)} of data"
+        f"Exported {image} to {target}: {counted}, {figures.size(written.data_bytes)} of data"
     )
     lost = exported.not_carried
     for loss in lost[:_SHOWN_LOSSES]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
 from windowsfilter.engines.portable.index import Kind, Record, RecordFlag
 from windowsfilter.engines.portable.tree import Tree
@@ -47,6 +48,7 @@ EA = int(FileAttribute.RECALL_ON_OPEN)  # the same bit; NTFS keeps it for entrie
 DIRECTORY = int(FileAttribute.DIRECTORY)
 NORMAL = int(FileAttribute.NORMAL)
 
+_OWNER, _GROUP = sids.ADMINISTRATORS, sids.SYSTEM
 MAX_EAS = 0xFFFF
 """Bytes of all EAs of a file: NTFS counts them in 16 bits."""
 
@@ -91,6 +93,14 @@ class Entries:
         if slot == self._root or slot == self._tree.ROOT:
             return DEFAULT_ROOT
         return self.inherited(self._tree.parents[slot], is_directory=self.is_directory(slot))
+
+    def completed(self, slot: int) -> bytes:
+        """Its own descriptor encoded anew, with the owner and group that Windows adds where none is.
+
+        NTFS stores none without them: who restores one on Windows sets only the parts that it has.
+        """
+        found = SecurityDescriptor.parse(self.descriptor(slot))
+        return replace(found, owner=found.owner or _OWNER, group=found.group or _GROUP).build()
 
     def inherited(self, parent: int, *, is_directory: bool) -> bytes:
         """What Windows gives to something new in a directory."""
@@ -176,7 +186,7 @@ class Entries:
             if len(self._inherited) >= _KEPT_DESCRIPTORS:
                 self._inherited.clear()
             found = self._inherited[key] = new_descriptor(
-                above, is_directory=is_directory, owner=sids.ADMINISTRATORS, group=sids.SYSTEM
+                above, is_directory=is_directory, owner=_OWNER, group=_GROUP
             ).build()
         return found
 

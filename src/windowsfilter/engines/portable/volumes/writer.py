@@ -306,13 +306,14 @@ class VolumeWriter:
 
     def _set_descriptor(self, descriptor: int, slot: int, *, is_directory: bool) -> None:
         try:
-            data = self._entries.descriptor(slot)
-        except FormatError as error:
-            self._refuse(slot, f"a security descriptor that cannot be used: {error}")
-        else:
-            if self._set(descriptor, _ACL, data):
+            if self._set(descriptor, _ACL, self._entries.descriptor(slot)):
+                return
+            if self._set(descriptor, _ACL, self._entries.completed(slot)):
+                self._note(slot, "the security descriptor as it is: completed or encoded anew")
                 return
             self._refuse(slot, "a security descriptor that ntfs-3g does not take")
+        except FormatError as error:
+            self._refuse(slot, f"a security descriptor that cannot be used: {error}")
         if slot != self._plan.root:
             parent = self._tree.parents[slot]
             inherited = self._entries.inherited(parent, is_directory=is_directory)
