@@ -15,7 +15,8 @@ from tests.support.ntfs_volumes import Entry as Found
 from windowsfilter.ntfs.eas import ExtendedAttribute
 from windowsfilter.ntfs.reparse import LinkNames, ReparsePoint, ReparseTag
 from windowsfilter.store.image import Image
-from windowsfilter.store.paths import EntryType, LayerPath
+from windowsfilter.store.paths import LayerPath
+from windowsfilter.store.stats import EntryType
 from windowsfilter.wire.backuptar import records
 
 EAS = (ExtendedAttribute(b"FOO", b"bar", 0x80), ExtendedAttribute(b"$LXUID", bytes(4)))
