@@ -63,14 +63,20 @@ def with_fields(member: Member, fields: TarFields | None) -> Member:
     """The member with what the tar it came from said of it beyond Windows."""
     if fields is None:
         return member
+    same_target = _spelled(fields.linkname) == _spelled(member.linkname)
     kept = {key: value for key, value in fields.records.items() if wire.is_carried(key, value)}
     return replace(
         member,
         mode=member.mode if fields.mode is None else fields.mode,
         uid=fields.uid,
         gid=fields.gid,
+        linkname=fields.linkname if same_target else member.linkname,
         records={**kept, **member.records},
     )
+
+
+def _spelled(linkname: bytes) -> bytes:
+    return linkname.replace(b"/", b"\\")
 
 
 def _time(

@@ -47,6 +47,8 @@ class TarFields:
     gid: int = 0
     times: TarTimes | None = None
     """Finer than 100 ns, or missing: written again where they still come to the same FILETIME."""
+    linkname: bytes = b""
+    """The spelling of a link's target, `/` or `\\`: written where it still means the same."""
     records: Mapping[bytes, bytes] = field(default_factory=dict)
     """PAX records that mean nothing to Windows, or that nobody knows."""
 
@@ -163,5 +165,6 @@ def fields_of(entry: TarEntry) -> TarFields:
             entry.mtime_ns,
             entry.ctime_ns,
         ),
+        linkname=entry.linkname,
         records=records,
     )

@@ -244,6 +244,7 @@ DAMAGED = {
     "attributes that overlap": stream(EA, bytes.fromhex("04000000") + bytes(14)) + stream(DATA, b"data"),
     "attributes over 128 KiB": stream(EA, bytes((128 << 10) + 1)) + stream(DATA, b"data"),
     "reparse buffer that lies": stream(REPARSE, b"\x0c\0\0\xa0\xff\0\0\0") + stream(DATA, b"data"),
+    "NUL in a link's target": stream(REPARSE, link_point("a\0b").build()),
     "data of a link": stream(REPARSE, link_point("x").build()) + stream(DATA, b"data"),
     "block of no stream": block(0, b"data"),
     "blocks out of order": stream(DATA, attributes=8) + block(2, b"xx") + block(0, b"xx") + block(4),
@@ -344,6 +345,20 @@ def test_what_only_a_tar_knows_comes_back() -> None:
     (first, _), _ = operations(tar)[0]
     assert isinstance(first, Add)
     assert first.fields == replace(fields, times=first.fields.times)
+
+
+def test_a_link_target_keeps_its_spelling_while_it_means_the_same() -> None:
+    names = LinkNames(substitute_name="a/b", print_name="a/b", flags=1)
+    data = stream(REPARSE, names.build(ReparseTag.SYMLINK).build())
+    tar = written(("l", 0, INFO, data), mode=Mode.GO)
+    assert _entries(tar)[0][0].linkname == b"a/b"
+    assert rewritten(tar) == tar
+    out = io.BytesIO()
+    writer = LayerTarWriter(out)
+    other = stream(REPARSE, link_point("c\\d").build())
+    writer.add("l", 0, INFO, io.BytesIO(other), fields=TarFields(linkname=b"a/b"))
+    writer.close()
+    assert _entries(out.getvalue())[0][0].linkname == b"c\\d"
 
 
 LAYERS = {
