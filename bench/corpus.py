@@ -144,6 +144,16 @@ def ensure(folder: Path, shape: Shape) -> Corpus:
     return Corpus(base=place / "base", app=place / "app", layers=layers)
 
 
+def write_large(path: Path, files: int, size: int) -> None:
+    """Write a layer tar of a few large files."""
+    data = random.Random(1).randbytes(size)
+    with path.open("xb") as stream:
+        writer = TarWriter(stream)
+        for number in range(files):
+            writer.add(Member(name=b"Files/%d" % number, size=size), data)
+        writer.close()
+
+
 def ensure_empty(folder: Path, count: int) -> Path:
     """An OCI layout with one layer of `count` empty files and the shortest headers there are."""
     place = folder / f"empty-{count}-f{_FORMAT}"

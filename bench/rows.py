@@ -14,6 +14,9 @@ from bench.report import Line, megabytes, seconds
 from bench.session import NotHereError, Session, remove
 
 MIN_ENTRIES_PER_S = 80_000
+MIN_OPERATIONS_PER_S = 40_000
+_LARGE_FILES = 64
+_LARGE_BYTES = 16 << 20
 _LATER_MOUNTS = 20
 _EMPTY_ENTRIES = 10_000_000
 
@@ -39,6 +42,55 @@ def reader(session: Session) -> None:
             runs={"entries_per_cpu_s": rates},
         )
     )
+
+
+def operations(session: Session) -> None:
+    """Layer tars as operations with backup streams, beside Python's own reader of tar headers."""
+    runs: dict[str, list[float]] = {"rate": [], "twice": [], "growth": [], "bodies": [], "peer": []}
+    with session.folder("operations") as place:
+        once, twice, large = (place / f"{name}.tar" for name in ("once", "twice", "large"))
+        session.child("headers", session.corpus().blob(0), "1", once)
+        session.child("headers", session.corpus().blob(0), "2", twice)
+        corpus.write_large(large, _LARGE_FILES, _LARGE_BYTES)
+        measure.warm(once, twice, large)
+        for _ in range(session.runs):
+            one, two = (session.child("operations", tar, "skip").json() for tar in (once, twice))
+            peer = session.child("operations", once, "peer").json()
+            whole = session.child("operations", large, "read").json()
+            runs["rate"].append(one["entries"] / one["cpu_s"])
+            runs["twice"].append(two["cpu_s"] / one["cpu_s"])
+            runs["growth"].append((two["peak"] - one["peak"]) / one["peak"])
+            runs["peer"].append(peer["entries"] / peer["cpu_s"])
+            runs["bodies"].append(whole["bytes"] / whole["cpu_s"] / 1e9)
+    figure = {name: median(values) for name, values in runs.items()}
+    for work, ours, peer, target, met in (
+        (
+            "layer tar to operations, without bodies",
+            f"{figure['rate']:,.0f} entries/s",
+            f"tarfile, headers only: {figure['peer']:,.0f} entries/s",
+            f">= {MIN_OPERATIONS_PER_S:,}",
+            figure["rate"] >= MIN_OPERATIONS_PER_S,
+        ),
+        (
+            "twice as many entries: time; growth of the peak",
+            f"{figure['twice']:.2f}x; {figure['growth']:+.0%}",
+            "",
+            "<= 2.2x; <= 10 %",
+            figure["twice"] <= 2.2 and figure["growth"] <= 0.1,
+        ),
+        (
+            "bodies as backup streams",
+            f"{figure['bodies']:.1f} GB/s",
+            "",
+            ">= 1 GB/s",
+            figure["bodies"] >= 1,
+        ),
+    ):
+        session.report.add(
+            Line(
+                row="operations", work=work, ours=ours, peer=peer, target=target, met=met, runs=runs
+            )
+        )
 
 
 def load(session: Session) -> None:
@@ -385,6 +437,7 @@ def bsdtar(session: Session) -> None:
 
 ROWS: dict[str, Callable[[Session], None]] = {
     "reader": reader,
+    "operations": operations,
     "load": load,
     "mount": mount,
     "memory": memory,
