@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from windowsfilter.errors import FormatError, LimitExceeded
@@ -45,6 +46,7 @@ _DESCRIPTOR = struct.Struct("<BBHIIII")
 _PLAIN_NS = 1 << 63
 # The reference reads extended headers of 1 MiB at most.
 _GO_LIMITS = Limits(max_pax=1 << 20)
+_KEPT_DIGITS = 16
 # Names that STRICT remembers, to find those that come twice.
 _MAX_NAME_BYTES = 256 << 20
 
@@ -393,10 +395,19 @@ def _owner_first(descriptor: SecurityDescriptor) -> bytes:
 
 
 def _attributes(entry: TarEntry) -> int:
-    found = wire.attributes_of(entry.records)
-    if found is not None:
-        return found
-    return _DIRECTORY_ATTRIBUTE if entry.kind == TYPE_DIRECTORY else 0
+    text = entry.records.get(wire.FILE_ATTRIBUTES)
+    if text is None:
+        return _DIRECTORY_ATTRIBUTE if entry.kind == TYPE_DIRECTORY else 0
+    # Leading zeros may be many, and must not stay in memory.
+    return _number(text) if len(text) <= _KEPT_DIGITS else _number.__wrapped__(text)
+
+
+@lru_cache(maxsize=256)
+def _number(text: bytes) -> int:
+    """The attributes of a record: a layer has few different ones."""
+    found = wire.attributes_of({wire.FILE_ATTRIBUTES: text})
+    assert found is not None
+    return found
 
 
 def _creation(text: bytes, entry: TarEntry) -> int:

@@ -100,7 +100,10 @@ class _LayerReader:
         entry = self._peek()
         if entry is None or b":" not in entry.name or entry.kind != TYPE_FILE:
             return None
-        name = self._dialect.stream_name(owner, entry)
+        try:
+            name = self._dialect.stream_name(owner, entry)
+        except FormatError as error:
+            raise _in_entry(entry, error) from None
         if name is None:
             return None
         self._next = None
@@ -193,7 +196,7 @@ class _LayerReader:
                 yield StreamHeader(id=StreamId.ALTERNATE_DATA, size=stream.size, name=name).build()
                 yield from _data(source.body(stream))
         except FormatError as error:
-            self._error = _in_entry(entry, error)
+            self._error = error
 
 
 def _stream(identity: StreamId, data: bytes) -> bytes:
