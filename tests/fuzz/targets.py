@@ -7,11 +7,12 @@ A finding becomes a test named for the behaviour, beside the other tests of its 
 
 from __future__ import annotations
 
+from tests.fuzz.layer_targets import LAYER_TARGETS
 from tests.fuzz.ntfs_targets import NTFS_TARGETS
 from tests.fuzz.target import Target
 from tests.fuzz.wire_targets import WIRE_TARGETS
 
-TARGETS = NTFS_TARGETS | WIRE_TARGETS
+TARGETS = NTFS_TARGETS | WIRE_TARGETS | LAYER_TARGETS
 
 
 def alarm(data: bytes) -> None:
