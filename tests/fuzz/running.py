@@ -50,6 +50,7 @@ def fuzz(name: str, corpus: Path, *limits: str) -> Finding | None:
         words.write_text("".join(map(_dictionary_line, chosen.words)))
         limits = (f"-dict={words}", *limits)
     prefix = corpus.with_name(f"{corpus.name}.finding-")
+    known = set(prefix.parent.glob(f"{prefix.name}*"))
     # Measuring coverage is the fuzzer's own business, and twice as slow beside it.
     environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
     arguments = [
@@ -73,9 +74,9 @@ def fuzz(name: str, corpus: Path, *limits: str) -> Finding | None:
     # What Python says comes first, then pages of the fuzzer's own.
     report = done.stdout + done.stderr
     report = report[max(report.find(PYTHON_SAYS), 0) :][:3000] + "\n...\n" + report[-2000:]
-    found = sorted(prefix.parent.glob(f"{prefix.name}*"))
-    if found:
-        return Finding(name, found[-1].read_bytes(), report)
+    for found in sorted(prefix.parent.glob(f"{prefix.name}*")):
+        if found not in known:
+            return Finding(name, found.read_bytes(), report)
     if done.returncode != 0 or "stat::number_of_executed_units" not in report:
         raise RuntimeError(f"the fuzzer failed for {name}, code {done.returncode}:\n{report}")
     return None

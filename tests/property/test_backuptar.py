@@ -159,7 +159,7 @@ def files(draw: st.DrawFn) -> tuple[str, int, BasicInfo, bytes]:
         data = draw(st.binary(max_size=30))
         parts.append(stream(8, ReparsePoint(ReparseTag.WCI_1, data).build()))
     elif kind in ("link", "junction"):
-        names = draw(LINKS)
+        names = draw(LINKS.filter(lambda names: "\0" not in names.target))  # no path has one
         if kind == "junction":
             names = LinkNames(substitute_name=names.substitute_name, print_name=names.print_name)
         tag = ReparseTag.SYMLINK if kind == "link" else ReparseTag.MOUNT_POINT

@@ -44,8 +44,9 @@ def parse(leaf: bytes) -> Whiteout | None:
 def build(leaf: bytes) -> bytes:
     """The whiteout's name for a deleted leaf.
 
-    Raises FormatError for a name that has no whiteout: empty, `.`, `..`, or with a `/`.
+    Raises FormatError for a name that has no whiteout: empty, `.`, `..`, with a `/`, and `.wh..opq`,
+    whose whiteout means another thing.
     """
-    if leaf in (b"", b".", b"..") or b"/" in leaf:
+    if leaf in (b"", b".", b"..", OPAQUE[len(PREFIX) :]) or b"/" in leaf:
         raise FormatError(f"no whiteout can be named for {leaf!r}")
     return PREFIX + leaf

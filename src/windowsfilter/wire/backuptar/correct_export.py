@@ -111,8 +111,9 @@ def export(
     while (header := reader.next_header()) is not None:
         _take(found, reader, header, report)
     _close_sparse(found, reader.offset)
-    if source.seek(0, io.SEEK_END) < start + reader.offset:
-        raise BackupStreamError("truncated inside its last stream", offset=reader.offset)
+    end = source.seek(0, io.SEEK_END) - start
+    if end < reader.offset:
+        raise BackupStreamError("truncated inside its last stream", offset=end)
     member = _member(member, found, fields)
     tar.add(member, iter(()) if found.data is None else _pieces(source, start, found.data))
     for part in found.alternates:

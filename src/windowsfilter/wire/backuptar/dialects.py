@@ -38,6 +38,7 @@ from windowsfilter.wire.tar import (
 from windowsfilter.wire.tar.numbers import parse_time
 
 _DIRECTORY_ATTRIBUTE = 0x10
+_DIRECTORY_ATTRIBUTES = {TYPE_DIRECTORY: _DIRECTORY_ATTRIBUTE, TYPE_FILE: 0}
 _DATA_SUFFIX = b":$DATA"
 _KINDS = frozenset((TYPE_FILE, TYPE_DIRECTORY, TYPE_HARD_LINK, TYPE_SYMLINK))
 _ODD_FILES = {TYPE_CONTIGUOUS: "contiguous file", TYPE_GNU_SPARSE: "sparse file of old GNU tar"}
@@ -211,7 +212,7 @@ class Correct:
     def link_target(self, entry: TarEntry) -> str | None:
         if entry.typeflag != TYPE_HARD_LINK:
             return None
-        target = entry.linkname.rstrip(b"/")
+        target = entry.linkname.rstrip(b"/\\")
         try:
             return self._checked(target)
         except FormatError as error:
@@ -250,14 +251,26 @@ class Correct:
             if any(changed for _, changed in found):
                 self._changed_times(entry)
             (creation, _), (access, _), (write, _), (change, _) = found
-            return BasicInfo(creation, access, write, change, _attributes(entry))
+            return BasicInfo(creation, access, write, change, self._attributes(entry))
         return BasicInfo(
             creation // 100 + UNIX_EPOCH,
             access // 100 + UNIX_EPOCH,
             write // 100 + UNIX_EPOCH,
             change // 100 + UNIX_EPOCH,
-            _attributes(entry),
+            self._attributes(entry),
         )
+
+    def _attributes(self, entry: TarEntry) -> int:
+        """The attributes, which must not tell a directory of what the tar says is none.
+
+        A link of either kind may lead to a directory or to a file, so there they decide.
+        """
+        found = _attributes(entry)
+        expected = _DIRECTORY_ATTRIBUTES.get(entry.kind)
+        if expected is None or found & _DIRECTORY_ATTRIBUTE == expected:
+            return found
+        self._changed_attributes(entry)
+        return found ^ _DIRECTORY_ATTRIBUTE
 
     def descriptor(self, records: wire.Records) -> bytes | None:
         return wire.descriptor_of(records)
@@ -275,6 +288,10 @@ class Correct:
     def _changed_times(self, entry: TarEntry) -> None:
         shown = entry.name[:300].decode("utf-8", "backslashreplace")
         self._report(f"layer entry {shown!r}: a time without a FILETIME became the nearest one")
+
+    def _changed_attributes(self, entry: TarEntry) -> None:
+        shown = entry.name[:300].decode("utf-8", "backslashreplace")
+        self._report(f"layer entry {shown!r}: the attribute of directories became as its type says")
 
 
 class Strict(Correct):
@@ -314,7 +331,7 @@ class Strict(Correct):
 
     def _check(self, entry: TarEntry, path: bytes) -> None:
         above, _, leaf = path.rpartition(b"/")
-        if b"\\" in path:
+        if b"\\" in entry.name:
             raise FormatError("a name with a backslash")
         if entry.name != path and entry.name.rstrip(b"/") != path:
             raise FormatError("a name that begins with './'")
@@ -344,6 +361,9 @@ class Strict(Correct):
     def _changed_times(self, entry: TarEntry) -> None:
         raise FormatError("a time that has no FILETIME", offset=entry.header_offset)
 
+    def _changed_attributes(self, entry: TarEntry) -> None:
+        raise FormatError("attributes that contradict its type", offset=entry.header_offset)
+
 
 _ODD = b"\\\0:"
 _ODD_LEAVES = frozenset((b"", b".", b".."))
@@ -354,8 +374,8 @@ _DEVICES = {ord("3"): "a character device", ord("4"): "a block device", ord("6")
 def _path(entry: TarEntry) -> bytes:
     """The name without what means nothing; the layer's own folder is no name at all."""
     name = entry.name
-    if name[-1:] == b"/" or name[:2] == b"./":
-        return entry.path
+    if name[-1:] in b"/\\" or name[:2] == b"./":
+        return entry.path.rstrip(b"/\\")
     return b"" if name == b"." else name
 
 

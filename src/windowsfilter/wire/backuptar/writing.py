@@ -118,7 +118,7 @@ class LayerTarWriter:
         """Write that a name of the parents is gone; `opaque`, that all they have in it is."""
         with self._entry(name) as path:
             if self._mode is not Mode.GO:
-                self._check(path)
+                self._check(path, gone=True)
             above, slash, leaf = path.rpartition(b"/")
             if opaque:
                 whiteout = path + b"/" + whiteouts.OPAQUE
@@ -152,12 +152,12 @@ class LayerTarWriter:
         if self._failed:
             raise UsageError("write layer tar: an entry before this one failed")
 
-    def _check(self, path: bytes) -> None:
+    def _check(self, path: bytes, *, gone: bool = False) -> None:
         reason = refusal(path)
         if reason is not None:
             raise FormatError(reason)
         leaf = path.rpartition(b"/")[2]
-        if leaf.startswith(whiteouts.PREFIX):
+        if not gone and leaf.startswith(whiteouts.PREFIX):
             raise FormatError("a name that would be a whiteout")
         if self._mode is Mode.STRICT:
             reason = check_component(leaf)

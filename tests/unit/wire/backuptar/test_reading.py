@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -298,6 +299,37 @@ def _folder(name: bytes) -> tuple[Member, bytes]:
     return Member(name=name, typeflag=ord("5"), mtime_ns=NS), b""
 
 
+def test_the_type_of_an_entry_decides_whether_it_is_a_directory() -> None:
+    """Else a file with data would be written as a directory without, and the reverse."""
+    said: list[str] = []
+    record = b"MSWINDOWS.fileattr"
+    folder, body = _folder(b"d")
+    tar = _tar(
+        (replace(folder, records={record: b"32"}), body),
+        _file(b"a", b"data", {record: b"48"}),
+        (Member(name=b"l", typeflag=ord("2"), linkname=b"d", records={record: b"1040"}), b""),
+    )
+    found = [
+        (operation.name, operation.info.attributes)
+        for operation in read_layer(io.BytesIO(tar), report=said.append)
+        if isinstance(operation, Add)
+    ]
+    assert found == [("d", 0x30), ("a", 0x20), ("l", 0x410)]
+    assert len(said) == 2
+
+
+def test_separators_behind_a_name_mean_nothing() -> None:
+    tar = _tar(
+        _file(b"d\\/\\"),
+        _folder(b"e\\"),
+        (Member(name=b"f", typeflag=ord("1"), linkname=b"d\\"), b""),
+    )
+    found, error = operations(tar)
+    assert error is None
+    assert [operation.name for operation, _ in found] == ["d", "e", "f"]
+    assert isinstance(found[2][0], Link) and found[2][0].target == "d"
+
+
 TOLERATED = {
     "a name twice": [_file(b"a"), _file(b"A")],
     "an entry before its directory": [_file(b"d/a")],
@@ -309,6 +341,9 @@ TOLERATED = {
     "the layer's own folder": [_folder(b"./")],
     "a time of the year 1": [(Member(name=b"a", mtime_ns=-62_135_596_800 * 10**9), b"")],
     "a stream twice": [_file(b"a"), _file(b"a:s"), _file(b"a:S")],
+    "a file with the attribute of directories": [
+        _file(b"a", records={b"MSWINDOWS.fileattr": b"16"})
+    ],
     "a contiguous file": [(Member(name=b"a", typeflag=ord("7")), b"")],
 }
 
