@@ -45,7 +45,8 @@ class Added:
     size: int
     info: BasicInfo
     stream: bytes
-    fields: TarFields
+    fields: TarFields = field(compare=False)
+    """Of what it says some is lost where it contradicts the rest, such as a file's link target."""
 
 
 Seen = Added | Link | Remove

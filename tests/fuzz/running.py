@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def fuzz(name: str, corpus: Path, *limits: str) -> Finding | None:
         stdin=subprocess.DEVNULL,
     )
     # What Python says comes first, then pages of the fuzzer's own.
-    report = done.stdout + done.stderr
+    report = re.sub(r"^INFO: Instrumenting .*\n", "", done.stdout + done.stderr, flags=re.MULTILINE)
     report = report[max(report.find(PYTHON_SAYS), 0) :][:3000] + "\n...\n" + report[-2000:]
     for found in sorted(prefix.parent.glob(f"{prefix.name}*")):
         if found not in known:
