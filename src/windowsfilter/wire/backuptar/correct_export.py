@@ -110,10 +110,10 @@ def export(
     reader = BackupStreamReader(source, seek=source.seek)
     while (header := reader.next_header()) is not None:
         _take(found, reader, header, report)
-    _close_sparse(found, reader.offset)
     end = source.seek(0, io.SEEK_END) - start
-    if end < reader.offset:
+    if end < reader.offset:  # what is stepped over is not missed before
         raise BackupStreamError("truncated inside its last stream", offset=end)
+    _close_sparse(found, end)
     member = _member(member, found, fields)
     tar.add(member, iter(()) if found.data is None else _pieces(source, start, found.data))
     for part in found.alternates:

@@ -338,10 +338,11 @@ def test_a_name_that_looks_like_a_whiteout_can_be_removed_but_not_be_made() -> N
 
 
 def test_a_stream_that_is_cut_off_is_an_error_at_its_end() -> None:
-    data = stream(TXFS, bytes(100))[:50]
-    with pytest.raises(FormatError) as caught:
-        LayerTarWriter(io.BytesIO()).add("f", 0, INFO, io.BytesIO(data))
-    assert caught.value.offset == 50
+    for data in (stream(TXFS, bytes(100)), stream(DATA, attributes=8) + block(0, bytes(100))):
+        cut = data[:-30]
+        with pytest.raises(FormatError, match="truncated") as caught:
+            LayerTarWriter(io.BytesIO()).add("f", 0, INFO, io.BytesIO(cut))
+        assert caught.value.offset == len(cut)
 
 
 def test_an_exception_leaves_the_tar_without_an_end() -> None:
