@@ -133,5 +133,5 @@ RECORD_WORDS = (
 
 WIRE_TARGETS = {
     "layer-records": Target(run=layer_records, seeds=layer_record_lines, words=RECORD_WORDS),
-    "backup-stream": Target(run=backup_stream, seeds=backup_streams),
+    "backup-stream": Target(run=backup_stream, seeds=backup_streams, runs=15_000),
 }
