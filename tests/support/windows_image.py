@@ -37,7 +37,7 @@ def _point(name: str, point: ReparsePoint, **more: object) -> Entry:
     return symlink(name, target, attributes=0x410, records=found, **more)
 
 
-def _descriptor(number: int) -> bytes:
+def distinct_descriptor(number: int) -> bytes:
     """One of many descriptors, all different."""
     sid = struct.pack("<BB6s3I", 1, 3, b"\0\0\0\0\0\5", 21, 7, number)
     return struct.pack("<BBHIIII", 1, 0, 0x8000, 20, 20, 0, 0) + sid
@@ -124,9 +124,12 @@ HOSTILE = tar(
         symlink("Files/sub/escape", "..\\..\\..\\..\\etc"),
         symlink("Files/sub/absolute", "/etc/passwd"),
         folder(f"Files/{_DEEP}"),
-        file(f"Files/{_DEEP}/at the bottom", b"deep", sd=_descriptor(1)),
+        file(f"Files/{_DEEP}/at the bottom", b"deep", sd=distinct_descriptor(1)),
         file(f"Files/{_DEEP}/at the bottom:stream", b"deep stream", **_STREAM),
-        *(file(f"Files/sub/sd{number:04}", b"", sd=_descriptor(number)) for number in range(200)),
+        *(
+            file(f"Files/sub/sd{number:04}", b"", sd=distinct_descriptor(number))
+            for number in range(200)
+        ),
     ]
 )
 

@@ -20,6 +20,7 @@ from windowsfilter.engines.portable.volumes.programs import WIMLIB
 from windowsfilter.engines.portable.volumes.writer import NotCarried, VolumeWriter, Written
 from windowsfilter.errors import AlreadyExists, HostError, StoreDamaged, UsageError
 from windowsfilter.layers import durable
+from windowsfilter.ntfs.names import utf16_units
 from windowsfilter.store.core import Core, Progress, counter
 from windowsfilter.store.holds import HoldKind
 
@@ -205,7 +206,11 @@ def _root(tree: Tree, view: View) -> int:
 
 
 def _check_label(label: str | None) -> None:
-    if label is not None and len(label.encode("utf-16-le", "surrogatepass")) > 2 * MAX_LABEL:
+    if label is None:
+        return
+    if not label.isprintable():
+        raise UsageError("a label has printable characters only")
+    if utf16_units(label.encode()) > MAX_LABEL:
         raise UsageError(f"a label has at most {MAX_LABEL} characters")
 
 

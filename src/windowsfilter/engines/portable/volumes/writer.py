@@ -32,6 +32,9 @@ from windowsfilter.ntfs.reparse import tag_name
 Reader = Callable[[tuple[int, int], Record, int, int], bytes]
 """(layer, record number), record, size, offset -> bytes of an entry's data; b"" at its end."""
 
+MAX_LINKS = 1024
+"""Names that Windows lets a file have."""
+
 _ACL = "system.ntfs_acl"
 _ATTRIBUTES = "system.ntfs_attrib"
 _EAS = "system.ntfs_ea"
@@ -53,15 +56,13 @@ _PIECE = 1 << 20
 _HOLE = 64 << 10  # Windows frees runs of zeros in such units
 _ZEROS = bytes(_HOLE)
 _OPEN_DIRECTORIES = 64
-_MAX_LINKS = 1024
+
 _MAX_NAME = 1024  # FUSE_NAME_MAX of the kernel, for `file:stream` in one
 _MAX_PATH = 3072  # of one call; Linux takes 4095
 _U32 = struct.Struct("<I")
 _DIRECTORY = int(Kind.DIRECTORY)
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What is set by what it tells of, or has no meaning on a disk.
-_DERIVED = entries.DIRECTORY | entries.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +207,8 @@ class VolumeWriter:
         if self._entries.is_directory(inode):
             self._refuse(slot, "another name of a link to a directory, which can have but one")
             return
-        if first.names == _MAX_LINKS:
-            self._refuse(slot, f"a name of a file that has {_MAX_LINKS} others, Windows' limit")
+        if first.names == MAX_LINKS:
+            self._refuse(slot, f"a name of a file that has {MAX_LINKS} others, Windows' limit")
             return
         first.names += 1
         os.link(
@@ -330,7 +331,8 @@ class VolumeWriter:
         can_set = entries.SETTABLE | (entries.COMPRESSED if is_directory else 0)
         if is_directory or wanted & can_set != entries.ARCHIVE:  # which new files have
             os.setxattr(descriptor, _ATTRIBUTES, _U32.pack(wanted & can_set))
-        left = wanted & ~(can_set | _DERIVED)
+        # Normal is the absence of others; what is a directory has the attribute by itself.
+        left = wanted & ~(can_set | entries.NORMAL | (entries.DIRECTORY if is_directory else 0))
         if left & entries.EA and self._entries.has_eas(slot):
             left &= ~entries.EA
         if left & entries.SPARSE and self._is_sparse(descriptor):
