@@ -11,7 +11,6 @@ import pytest
 from tests.support import ntfs_volumes
 from tests.support.command import write_layout
 from tests.support.windows_image import BASE, HOSTILE, UPDATE, assert_same
-from windowsfilter.errors import UsageError
 from windowsfilter.store.store import Store
 
 pytestmark = pytest.mark.root
@@ -47,7 +46,7 @@ def test_a_wim_has_everything_that_wims_can_have(
 ) -> None:
     image = store.load(write_layout(tmp_path / "oci", BASE, UPDATE))
     wim = tmp_path / "out.wim"
-    exported = image.export_wim(wim, skip_unsupported=True, compression=compression)
+    exported = image.export_wim(wim, compression=compression)
     lost = {loss.path for loss in exported.not_carried}
     assert lost == {b"Files/Windows", b"Files/Windows/eas"}  # which have extended attributes
     subprocess.run(["wimlib-imagex", "verify", wim], check=True, capture_output=True)
@@ -72,13 +71,3 @@ def test_what_wimlib_usually_leaves_out_is_there(store: Store, tmp_path: Path) -
     store.load(write_layout(tmp_path / "oci", layer)).export_wim(wim)
     told = subprocess.run(["wimlib-imagex", "dir", wim], check=True, capture_output=True).stdout
     assert {f"/{name}" for name in names} <= set(told.decode().splitlines())
-
-
-def test_a_wim_refuses_extended_attributes_unless_told_to_go_on(
-    store: Store, tmp_path: Path
-) -> None:
-    image = store.load(write_layout(tmp_path / "oci", BASE))
-    with pytest.raises(UsageError, match=r"Files/Windows.*: extended attributes"):
-        image.export_wim(tmp_path / "out.wim")
-    assert not (tmp_path / "out.wim").exists()
-    assert list((store.root / "tmp").glob("*/*")) == []

@@ -106,7 +106,7 @@ class VolumeWriter:
     ) -> None:
         """`root` is the open root directory of the volume, which stays the caller's.
 
-        Without `eas` extended attributes count as unsupported: the volume goes where there are none.
+        Without `eas` extended attributes are left out and listed: the volume goes where there are none.
         With `skip_unsupported` what the volume cannot hold is left out and listed; otherwise it is
         refused.
         """
@@ -297,7 +297,7 @@ class VolumeWriter:
         if not found:
             return
         if not self._eas:
-            self._refuse(slot, "extended attributes, which wimlib does not put into a WIM")
+            self._note(slot, "extended attributes, which wimlib does not put into a WIM")
             return
         stored = entries.stored_eas(found)
         if len(stored) > entries.MAX_EAS or not self._set(descriptor, _EAS, stored):
@@ -385,7 +385,7 @@ class VolumeWriter:
         self._written.not_carried.append(NotCarried(path, what))
 
     def _note(self, slot: int, what: str) -> None:
-        """A state that another system could not keep up: said, never refused."""
+        """What no volume can have from a program, or no WIM at all: said, never refused."""
         self._written.not_carried.append(NotCarried(self._tree.path(slot), what))
 
 
