@@ -13,8 +13,7 @@ from tests.support.command import Command
 
 @pytest.fixture
 def programs(program: Callable[[str], str]) -> None:
-    for name in ("mkntfs", "ntfs-3g", "ntfsinfo", "wimlib-imagex"):
-        program(name)
+    ntfs_volumes.require(program, "wimlib-imagex")
 
 
 @pytest.mark.root

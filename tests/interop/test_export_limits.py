@@ -40,8 +40,7 @@ NO_FLAG_SOCKET = ReparsePoint(ReparseTag.AF_UNIX, b"")
 
 @pytest.fixture(autouse=True)
 def _programs(program: Callable[[str], str]) -> None:
-    for name in ("mkntfs", "ntfs-3g", "ntfsinfo"):
-        program(name)
+    ntfs_volumes.require(program)
 
 
 @pytest.fixture

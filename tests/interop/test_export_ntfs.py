@@ -18,8 +18,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(autouse=True)
 def _programs(program: Callable[[str], str]) -> None:
-    for name in ("mkntfs", "ntfs-3g", "ntfsinfo"):
-        program(name)
+    ntfs_volumes.require(program)
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(autouse=True)
 def _programs(program: Callable[[str], str]) -> None:
-    for name in ("mkntfs", "ntfs-3g", "ntfsinfo", "wimlib-imagex"):
-        program(name)
+    ntfs_volumes.require(program, "wimlib-imagex")
 
 
 @pytest.fixture

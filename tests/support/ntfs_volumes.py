@@ -12,10 +12,12 @@ import re
 import stat
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,6 +45,14 @@ class Entry:
     def times(self) -> tuple[int, int, int, int]:
         """Creation, access, write, change, as in an index."""
         return self.creation, self.access, self.write, self.change
+
+
+def require(program: Callable[[str], str], *more: str) -> None:
+    """Skip the test where a volume cannot be made and read back."""
+    for name in ("mkntfs", "ntfs-3g", "ntfsinfo", "ntfscat", *more):
+        program(name)
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("this machine cannot mount FUSE file systems")
 
 
 @contextmanager
