@@ -151,7 +151,7 @@ def _read_data(volume: Path, entry: Entry) -> None:
     names = []
     for part in told.split(b"Dumping attribute ")[1:]:
         if part.startswith(b"$DATA"):
-            given = re.search(rb"Attribute name:\s*'(.*)'\n", part)
+            given = re.search(rb"Attribute name:\s*'(.*)'\n\tAttribute flags", part, re.DOTALL)
             names.append(given[1] if given else b"")
     for name in dict.fromkeys(names):
         which: list[str | bytes] = ["-n", name] if name else []
