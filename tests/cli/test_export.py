@@ -13,7 +13,8 @@ from tests.support.command import Command
 
 @pytest.fixture
 def programs(program: Callable[[str], str]) -> None:
-    ntfs_volumes.require(program, "wimlib-imagex")
+    for name in ("mkntfs", "ntfs-3g", "ntfsinfo", "wimlib-imagex"):
+        program(name)
 
 
 @pytest.mark.root

@@ -40,7 +40,8 @@ NO_FLAG_SOCKET = ReparsePoint(ReparseTag.AF_UNIX, b"")
 
 @pytest.fixture(autouse=True)
 def _programs(program: Callable[[str], str]) -> None:
-    ntfs_volumes.require(program)
+    for name in ("mkntfs", "ntfs-3g", "ntfsinfo"):
+        program(name)
 
 
 @pytest.fixture

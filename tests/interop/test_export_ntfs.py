@@ -18,7 +18,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(autouse=True)
 def _programs(program: Callable[[str], str]) -> None:
-    ntfs_volumes.require(program)
+    for name in ("mkntfs", "ntfs-3g", "ntfsinfo"):
+        program(name)
 
 
 @pytest.fixture

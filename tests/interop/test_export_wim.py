@@ -18,7 +18,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(autouse=True)
 def _programs(program: Callable[[str], str]) -> None:
-    ntfs_volumes.require(program, "wimlib-imagex")
+    for name in ("mkntfs", "ntfs-3g", "ntfsinfo", "wimlib-imagex"):
+        program(name)
 
 
 @pytest.fixture

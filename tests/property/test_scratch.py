@@ -19,13 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.property.ntfs_model import DIRECTORY, FILE, LINK, Inode, Model, Name, Refused
-from tests.support import chains, mounts
+from tests.support import chains, mounts, windows_entries
 from tests.support.scratches import TestScratch, data, scratch
 from windowsfilter.engines.portable.index import Kind
 from windowsfilter.engines.portable.scratch.edit import ScratchEditor
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.ntfs import filetime
 from windowsfilter.ntfs.names import fold
+from windowsfilter.ntfs.security import SecurityDescriptor
+from windowsfilter.ntfs.security.inheritance import new_descriptor
+from windowsfilter.ntfs.sids import ADMINISTRATORS, SYSTEM
 
 SOAK = bool(os.environ.get("WINDOWSFILTER_SOAK"))
 EXAMPLES = 500 if SOAK else 60
@@ -33,7 +36,7 @@ LATEST = filetime.from_unix_ns(chains.A_TIME_NS)
 OTHER_SD = bytes.fromhex("010004800000000000000000000000000000000000000000")[:20]
 
 BASE = [
-    chains.folder("Files", sd=chains.OWNER_SYSTEM),
+    chains.folder("Files", sd=windows_entries.DESCRIPTOR),
     chains.folder("Files/Dir", sd=OTHER_SD),
     chains.file("Files/Dir/One", b"one", sd=OTHER_SD, attributes=0x80),
     chains.file("Files/Dir/One:keep", b"stream of one"),
@@ -48,7 +51,7 @@ BASE = [
     chains.file("Files/gone", b"gone"),
 ]
 CHILD = [
-    chains.folder("Files", sd=chains.OWNER_SYSTEM),
+    chains.folder("Files", sd=windows_entries.DESCRIPTOR),
     chains.whiteout("Files/GONE"),
     chains.folder("Files/Other"),
     chains.file("Files/Other/four", b"four"),
@@ -418,6 +421,18 @@ def described(inode: Inode) -> tuple[Any, ...]:
     return inode.kind, inode.data, inode.target, streams
 
 
+def inherited(parent: bytes, *, is_directory: bool) -> bytes:
+    if not parent:
+        return b""
+    made = new_descriptor(
+        SecurityDescriptor.parse(parent),
+        is_directory=is_directory,
+        owner=ADMINISTRATORS,
+        group=SYSTEM,
+    )
+    return made.build()
+
+
 def check_metadata(model: Model, result: Model) -> None:
     origins = {}
     for _, name in Model.of(model.base).walk():
@@ -426,16 +441,17 @@ def check_metadata(model: Model, result: Model) -> None:
         inode, got = name.inode, result.find(path)
         assert got is not None
         if inode.origin is None:
-            if inode.kind == DIRECTORY:
-                above = result.find(path.rpartition(b"/")[0])
-                assert above is not None
-                assert got.inode.descriptor == above.inode.descriptor, path
+            above = result.find(path.rpartition(b"/")[0])
+            assert above is not None
+            if inode.kind != LINK:
+                expected = inherited(above.inode.descriptor, is_directory=inode.kind == DIRECTORY)
+                assert got.inode.descriptor == expected, path
             continue
         was = origins[inode.origin]
         assert got.inode.descriptor == was.descriptor, path
         assert got.inode.creation == was.creation, path
-        expected = (was.attributes | 0x20) & ~0x80 if inode.archive else was.attributes
-        assert got.inode.attributes == expected, path
+        attributes = (was.attributes | 0x20) & ~0x80 if inode.archive else was.attributes
+        assert got.inode.attributes == attributes, path
 
 
 @contextmanager

@@ -157,12 +157,12 @@ def assert_same(
     for entry in found.values():
         groups[entry.record] = groups.get(entry.record, 0) + 1
     for name, path in wanted.items():
-        assert_entry(path, found[name], wim=wim)
+        _assert_entry(path, found[name], wim=wim)
         if path.lstat().hard_links == 1:
             assert groups[found[name].record] == 1, name
 
 
-def assert_entry(path: LayerPath, entry: Found, *, wim: bool = False) -> None:
+def _assert_entry(path: LayerPath, entry: Found, *, wim: bool) -> None:
     stat = path.lstat()
     said = {_bytes(key): _bytes(value) for key, value in stat.pax.items()}
     times = (stat.creation_time, stat.last_access_time, stat.last_write_time, stat.change_time)
@@ -181,8 +181,7 @@ def assert_entry(path: LayerPath, entry: Found, *, wim: bool = False) -> None:
         assert entry.data == path.read_bytes(), path
         if stat.attributes & 0x200:
             assert entry.blocks * 512 < len(entry.data) // 2, path
-    names = {_bytes(stream.name) for stream in stat.streams}
-    assert set(entry.streams) == names, (path, sorted(entry.streams), sorted(names))
+    assert set(entry.streams) == {_bytes(stream.name) for stream in stat.streams}, path
     for stream in stat.streams:
         content = (path.parent / f"{path.name}:{stream.name}").read_bytes()
         assert entry.streams[_bytes(stream.name)] == content, (path, stream)

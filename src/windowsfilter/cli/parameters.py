@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,25 @@ class Size(_IntType):
         factor = base ** (_POWERS.index(unit.lower()) + 1) if unit else 1
         rest: int = int(fraction or 0) * factor // 10 ** len(fraction)
         return int(whole) * factor + rest
+
+
+class Time(_IntType):
+    """A time to 100 ns, as `stat` prints it; the value is a FILETIME."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        from windowsfilter.errors import FormatError
+        from windowsfilter.ntfs import calendar, filetime
+
+        if value == "now":
+            return filetime.from_unix_ns(time.time_ns())
+        try:
+            return calendar.from_text(str(value))
+        except FormatError as error:
+            self.fail(str(error), param, ctx)
 
 
 class StoreName(_TextType):
@@ -123,6 +143,7 @@ def _scratch_names(store: Store) -> Iterable[str]:
 
 
 SIZE = Size()
+TIME = Time()
 IMAGE = StoreName("image", _image_names)
 LAYER = StoreName("layer", _layer_names)
 SCRATCH = StoreName("scratch", _scratch_names)

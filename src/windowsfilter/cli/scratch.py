@@ -1,4 +1,7 @@
-"""Scratches: `scratch create|ls|rm|mount|umount|diff|commit`, and changes without a mount."""
+"""Scratches: `scratch create|ls|rm|mount|umount|diff|commit`, and changes without a mount.
+
+Those of metadata are in scratch_metadata.py.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import click
 from windowsfilter.cli.commands import Group, pass_settings
 from windowsfilter.cli.mounts import directory_argument, view_of_mount
 from windowsfilter.cli.parameters import PATH, SCRATCH, image_argument
+from windowsfilter.cli.scratch_metadata import acl, attrib, inside_option, name_argument, touch
 from windowsfilter.cli.settings import Settings
 from windowsfilter.cli.streams import copied_to
 
@@ -20,23 +24,14 @@ if TYPE_CHECKING:
 _STANDARD = "-"
 _PIECE = 1 << 20
 
-name_argument = click.argument("name", type=SCRATCH)
-inside_option = click.option(
-    "--view",
-    "inside",
-    type=click.Choice(["volume", "layer"]),
-    default="volume",
-    show_default=True,
-    help="volume: PATH starts at C:\\; layer: at the root of the layers.",
-)
-
 
 @click.group(cls=Group)
 def scratch() -> None:
     """Change an image: writable layers over it, each with a name.
 
     A scratch is changed through a mount (needs root), or without one by `write`, `mkdir`, `rename`
-    and `remove`. `diff` tells what changed, `commit` makes an image of it.
+    and `remove`, its metadata by `acl`, `attrib` and `touch`. `diff` tells what changed, `commit` makes
+    an image of it.
     """
 
 
@@ -249,6 +244,10 @@ def list_directory(settings: Settings, name: str, path: str, inside: str) -> Non
         settings.out.document(names)
     else:
         settings.out.lines(names)
+
+
+for _command in (acl, attrib, touch):
+    scratch.add_command(_command)
 
 
 def _view(inside: str) -> View:

@@ -37,6 +37,28 @@ class FileAttribute(IntFlag):
     STRICTLY_SEQUENTIAL = 0x20000000
 
 
+SETTABLE = (
+    FileAttribute.READONLY
+    | FileAttribute.HIDDEN
+    | FileAttribute.SYSTEM
+    | FileAttribute.ARCHIVE
+    | FileAttribute.TEMPORARY
+    | FileAttribute.OFFLINE
+    | FileAttribute.NOT_CONTENT_INDEXED
+)
+"""What SetFileAttributes takes; NORMAL, which it takes too, says that there is no other."""
+
+_REASONS = {
+    FileAttribute.DIRECTORY: "D says that it is a directory",
+    FileAttribute.NORMAL: "NORMAL says that there is no other attribute; it is set when that is so",
+    FileAttribute.REPARSE_POINT: "L says that it has a reparse point",
+    FileAttribute.SPARSE_FILE: "sparse is how NTFS stores its data",
+    FileAttribute.COMPRESSED: "C is how NTFS stores its data",
+    FileAttribute.ENCRYPTED: "E is how NTFS stores its data",
+    FileAttribute.INTEGRITY_STREAM: "V is how ReFS stores its data",
+    FileAttribute.NO_SCRUB_DATA: "X is how ReFS stores its data",
+}
+
 _WORDS = {
     FileAttribute.READONLY: "read-only",
     FileAttribute.VOLUME_LABEL: "volume label",
@@ -81,6 +103,21 @@ def describe(attributes: int) -> list[str]:
     if rest:
         words.append(f"{rest:#x}")
     return words
+
+
+def from_letter(letter: str) -> FileAttribute | None:
+    """The attribute that `attrib` prints as this letter, in either case; None if there is none."""
+    return next((flag for flag, own in _LETTERS if own == letter.upper()), None)
+
+
+def why_not_settable(attributes: int) -> str | None:
+    """Why attributes cannot be set like `attrib` does, in words; None if they can."""
+    for flag in FileAttribute:
+        if attributes & flag & ~SETTABLE:
+            reason = _REASONS.get(flag, f"{describe(flag)[0]} describes a state")
+            return f"{reason}, which cannot be set"
+    rest = attributes & ~int(SETTABLE)
+    return f"{rest:#x} has no name" if rest else None
 
 
 def letters(attributes: int) -> str:

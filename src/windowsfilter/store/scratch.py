@@ -17,12 +17,17 @@ from typing import BinaryIO
 from windowsfilter.digests import Digest
 from windowsfilter.engines.portable.changes import Change
 from windowsfilter.engines.portable.scratch import changes as scratch_changes
+from windowsfilter.engines.portable.scratch import choices
 from windowsfilter.engines.portable.scratch import export as scratch_export
 from windowsfilter.engines.portable.scratch.edit import ScratchEditor, editing
+from windowsfilter.engines.portable.scratch.set_metadata import Choice
 from windowsfilter.engines.portable.view import View
 from windowsfilter.errors import AlreadyExists, LayerInUse, ScratchNotFound, UsageError
 from windowsfilter.layers.ids import is_id, random_id
 from windowsfilter.layers.manifest import LayerManifest, LayerState, Owner
+from windowsfilter.ntfs.basic_info import BasicInfo
+from windowsfilter.ntfs.security import SecurityDescriptor
+from windowsfilter.ntfs.sids import Sid
 from windowsfilter.store import committing, mounts
 from windowsfilter.store.chain import Chain
 from windowsfilter.store.core import Core
@@ -191,6 +196,88 @@ class Scratch:
         """Give an existing file one more name."""
         with self._editing(change=True) as editor:
             editor.link(_name(path, view), _name(existing, view))
+
+    # -- its metadata -------------------------------------------------------------------------
+
+    def security(self, path: str, *, view: View | str = View.VOLUME) -> SecurityDescriptor | None:
+        """The security descriptor that an entry has now, that of a new one as it will inherit it.
+
+        Raises ScratchRefused, naming it, for one that cannot be used.
+        """
+        with self._editing() as editor:
+            return choices.descriptor_of(editor.metadata.look(_name(path, view)))
+
+    def basic_info(self, path: str, *, view: View | str = View.VOLUME) -> BasicInfo:
+        """The four times, FILETIME each, and the attributes that an entry has now."""
+        with self._editing() as editor:
+            return choices.basic_info(editor.metadata.look(_name(path, view)).metadata)
+
+    def set_security(
+        self,
+        path: str,
+        descriptor: SecurityDescriptor | str | None = None,
+        *,
+        inherited: bool = False,
+        owner: Sid | str | None = None,
+        group: Sid | str | None = None,
+        domain: Sid | str | None = None,
+        recursive: bool = False,
+        view: View | str = View.VOLUME,
+    ) -> None:
+        """Give an entry a security descriptor: a whole one, as an object or in SDDL, or with
+        `inherited` what it would get if it were made in its directory now. Without either, only
+        `owner` and `group` change.
+
+        `domain` is what aliases such as `DA` stand below. Raises UsageError for what is no SDDL.
+        """
+        if descriptor is not None and inherited:
+            raise UsageError("set security: either a descriptor or an inherited one")
+        choice = choices.security(
+            choices.parse_descriptor(descriptor, domain),
+            inherited=inherited,
+            owner=choices.parse_sid(owner, domain),
+            group=choices.parse_sid(group, domain),
+        )
+        self._set_metadata(path, choice, recursive=recursive, view=view)
+
+    def set_attributes(
+        self,
+        path: str,
+        *,
+        add: int = 0,
+        remove: int = 0,
+        recursive: bool = False,
+        view: View | str = View.VOLUME,
+    ) -> None:
+        """Set and clear attributes of an entry: `ntfs.attributes.SETTABLE`, others are refused."""
+        choice = choices.attributes(add, remove)
+        self._set_metadata(path, choice, recursive=recursive, view=view)
+
+    def set_times(
+        self,
+        path: str,
+        *,
+        creation: int | None = None,
+        access: int | None = None,
+        write: int | None = None,
+        change: int | None = None,
+        create: bool = False,
+        recursive: bool = False,
+        view: View | str = View.VOLUME,
+    ) -> None:
+        """Set times of an entry, FILETIME each. `create` makes an empty file if nothing is there."""
+        choice = choices.times(creation=creation, access=access, write=write, change=change)
+        with self._editing(change=True) as editor:
+            name = _name(path, view)
+            if create and not editor.exists(name):
+                editor.write(name, b"")
+            editor.metadata.change(name, choice, recursive=recursive)
+
+    def _set_metadata(
+        self, path: str, choice: Choice, *, recursive: bool, view: View | str
+    ) -> None:
+        with self._editing(change=True) as editor:
+            editor.metadata.change(_name(path, view), choice, recursive=recursive)
 
     @contextmanager
     def _editing(self, *, change: bool = False) -> Iterator[ScratchEditor]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from windowsfilter.errors import FormatError
 from windowsfilter.ui.text import decode
 
 if TYPE_CHECKING:
     from windowsfilter.engines.portable.changes import Change
     from windowsfilter.engines.portable.tree import Problem
+    from windowsfilter.ntfs.security import SecurityDescriptor
     from windowsfilter.store.exporting import Exported
     from windowsfilter.store.garbage import Removed
     from windowsfilter.store.image import Image
@@ -93,6 +95,24 @@ def mount(mount: Mount) -> Document:
 def change(change: Change) -> Document:
     """One changed path, as in the tar: `Files/Windows/x.dll`."""
     return {"kind": str(change.kind), "path": decode(change.path)}
+
+
+def security(descriptor: SecurityDescriptor | None) -> Document:
+    """A security descriptor: its parts as text, and its bytes."""
+    import base64
+
+    if descriptor is None:
+        return dict.fromkeys(("owner", "group", "sddl", "security_descriptor"))
+    try:
+        sddl = descriptor.to_sddl()
+    except FormatError:
+        sddl = None
+    return {
+        "owner": None if descriptor.owner is None else str(descriptor.owner),
+        "group": None if descriptor.group is None else str(descriptor.group),
+        "sddl": sddl,
+        "security_descriptor": base64.b64encode(descriptor.build()).decode(),
+    }
 
 
 def entry(path: LayerPath, stat: Stat) -> Document:

@@ -7,18 +7,21 @@ devices 0:0 for what is gone, `opaque` and `redirect` attributes, and our own `w
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from windowsfilter.engines.portable import windows_metadata
 from windowsfilter.engines.portable.erofs.xattrs import ENTRY_VALUE
+from windowsfilter.engines.portable.scratch import by_hand
 from windowsfilter.engines.portable.scratch.below import Below
 from windowsfilter.engines.portable.scratch.merge import Merged
 from windowsfilter.engines.portable.scratch.upper import (
-    LINK_MARK,
+    LINK_INODE,
     Namespace,
     UpperDirectory,
     UpperEntry,
@@ -57,12 +60,13 @@ class UpperWriter:
                 path = merged.place.child(merged.upper.name)
             else:
                 assert merged.lower is not None
-                path = opened.child(self._copy_up_directory(opened, merged.lower))
+                path = opened.child(self.copy_up_directory(opened, merged.lower))
             opened.close()
             opened = self._root.reopen(path)
         return opened
 
-    def _copy_up_directory(self, above: UpperDirectory, slot: int) -> bytes:
+    def copy_up_directory(self, above: UpperDirectory, slot: int) -> bytes:
+        """A directory of the tree, empty, with all that it is shown with; returns its name."""
         name = self._below.shown.name(slot)
         staged = self._staged()
         with host_errors(above.child(name), "copy up"):
@@ -126,6 +130,10 @@ class UpperWriter:
                 os.ftruncate(file.fileno(), 0)
                 for piece in data:
                     file.write(piece)
+            with _absent_is_fine():
+                os.removexattr(
+                    place.proc_path(entry.name), self._root.namespace.value + by_hand.SET
+                )
             # Truncating an empty file and writing nothing moves no time, a write does.
             os.utime(entry.name, dir_fd=place.descriptor, follow_symlinks=False)
 
@@ -142,7 +150,10 @@ class UpperWriter:
             self._keep_metadata(staged, origin, None)
             with keeping_times(above):
                 os.rename(staged, name, dst_dir_fd=above.descriptor)
-                self._mark_link(above, name, origin)
+                ref = self._below.tree.ref(origin)
+                if ref is not None and not self._trusted:
+                    # No more than that: there is little room.
+                    self._mark_link(above, name, {"windows.entry": ENTRY_VALUE.pack(*ref)})
 
     # -- moving and removing --------------------------------------------------------------------
 
@@ -154,8 +165,11 @@ class UpperWriter:
             if entry.kind is UpperKind.DIRECTORY:
                 self._clear(above, name)
             os.rename(entry.name, name, src_dir_fd=place.descriptor, dst_dir_fd=above.descriptor)
-            if entry.kind is UpperKind.SYMLINK and entry.entry is not None and not self._trusted:
-                self._mark(above.descriptor, link_mark(name), _link_value(above, name, entry.entry))
+            if entry.kind is UpperKind.SYMLINK and not self._trusted:
+                marks = dict(entry.metadata)
+                if entry.entry is not None:
+                    marks["windows.entry"] = ENTRY_VALUE.pack(*entry.entry)
+                self._mark_link(above, name, marks)
 
     def link(
         self, place: UpperDirectory, entry: UpperEntry, above: UpperDirectory, name: bytes
@@ -207,14 +221,51 @@ class UpperWriter:
         key = self._root.namespace.value + name
         os.setxattr(path, key, value, follow_symlinks=False)
 
-    def _mark(self, descriptor: int, name: str, value: bytes) -> None:
-        os.setxattr(descriptor, self._root.namespace.value + name, value)
+    def set_metadata(
+        self, place: UpperDirectory, entry: UpperEntry, marks: Mapping[str, bytes | None]
+    ) -> None:
+        """Set `windows.*` attributes of an entry of the upper; None takes one away."""
+        with host_errors(place.child(entry.name), "set the metadata of"):
+            if entry.kind is UpperKind.SYMLINK and not self._trusted:
+                self._mark_link(place, entry.name, marks)
+                return
+            for name, value in marks.items():
+                path = place.proc_path(entry.name)
+                if value is not None:
+                    self.mark(path, name, value)
+                    continue
+                with _absent_is_fine():
+                    key = self._root.namespace.value + name
+                    os.removexattr(path, key, follow_symlinks=False)
 
-    def _mark_link(self, above: UpperDirectory, name: bytes, origin: int) -> None:
+    def set_write_time(self, place: UpperDirectory, entry: UpperEntry, time: int) -> None:
+        """Set the write time of an entry of the upper to a FILETIME, as near as its file system can."""
+        with host_errors(place.child(entry.name), "set the times of"):
+            ns = (entry.stat.st_atime_ns, filetime.to_unix_ns(time))
+            os.utime(entry.name, ns=ns, dir_fd=place.descriptor, follow_symlinks=False)
+
+    def _mark_link(
+        self, above: UpperDirectory, name: bytes, marks: Mapping[str, bytes | None]
+    ) -> None:
         """Without root a link cannot have attributes, so its directory has them for it."""
-        ref = self._below.tree.ref(origin)
-        if ref is not None and not self._trusted:
-            self._mark(above.descriptor, link_mark(name), _link_value(above, name, ref))
+        inode = os.stat(name, dir_fd=above.descriptor, follow_symlinks=False).st_ino
+        for mark, value in marks.items():
+            key = self._root.namespace.value + link_mark(name, mark)
+            if value is not None:
+                os.setxattr(above.descriptor, key, value + LINK_INODE.pack(inode))
+            else:
+                with _absent_is_fine():
+                    os.removexattr(above.descriptor, key)
+
+    def _shown(self, slot: int) -> dict[str, bytes]:
+        """The `windows.*` attributes that a mount shows of the tree's entry."""
+        tree = self._below.tree
+        record, ref = tree.record(slot), tree.ref(tree.inode(slot))
+        if record is None or ref is None:
+            return {}
+        index = tree.layers[ref[0]].index
+        shown = windows_metadata.all_attributes(index, ref, record)
+        return {name.decode(): value for name, value in shown}
 
     def _keep_metadata(
         self, staged: bytes, slot: int, default: int | None, *, times: bool = True
@@ -229,7 +280,8 @@ class UpperWriter:
             if default is not None:
                 mode = permissions(record.mode, directory=default == DIRECTORY_MODE)
             if self._trusted or default is not None:
-                self.mark(staged, "windows.entry", ENTRY_VALUE.pack(*ref))
+                for name, value in self._shown(slot).items():
+                    self.mark(staged, name, value)
         if mode is not None:
             os.chmod(staged, mode)
         if record is not None and times:
@@ -255,6 +307,11 @@ def keeping_times(directory: UpperDirectory) -> Iterator[None]:
         os.utime(directory.descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _link_value(above: UpperDirectory, name: bytes, ref: tuple[int, int]) -> bytes:
-    inode = os.stat(name, dir_fd=above.descriptor, follow_symlinks=False).st_ino
-    return LINK_MARK.pack(*ref, inode)
+@contextmanager
+def _absent_is_fine() -> Iterator[None]:
+    """What is not there need not be taken away."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise

@@ -23,6 +23,7 @@ from windowsfilter.engines.portable.scratch.merge import (
     check_stream,
     may_delete,
 )
+from windowsfilter.engines.portable.scratch.set_metadata import MetadataEditor
 from windowsfilter.engines.portable.scratch.upper import (
     ScratchRefused,
     UpperDirectory,
@@ -58,6 +59,8 @@ class ScratchEditor:
         self._view = ScratchView(self._below, root)
         self._writer = UpperWriter(self._below, root, staging)
         self._contents = Contents(self._below, root)
+        self.metadata = MetadataEditor(self._below, root, self._view, self._writer, self._contents)
+        """Security descriptors, attributes and times."""
 
     # -- asking -------------------------------------------------------------------------------
 

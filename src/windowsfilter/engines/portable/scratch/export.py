@@ -6,24 +6,23 @@ go-winio's backuptar for order and bytes.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from windowsfilter.engines.portable.scratch.links import windows_target
-from windowsfilter.engines.portable.scratch.metadata import (
-    ATTRIBUTES,
-    CREATION_TIME,
-    MOUNT_POINT,
-    Metadata,
-)
+from windowsfilter.engines.portable.scratch.metadata import Metadata
 from windowsfilter.engines.portable.scratch.upper import UpperKind
 from windowsfilter.engines.portable.scratch.walk import Node, Walk, walking
 from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.ntfs import filetime
 from windowsfilter.wire import whiteouts
+from windowsfilter.wire.backuptar.records import (
+    CREATION_TIME,
+    FILE_ATTRIBUTES,
+    MOUNT_POINT,
+    RAW_REPARSE,
+)
 from windowsfilter.wire.tar import (
     TYPE_DIRECTORY,
     TYPE_FILE,
@@ -106,7 +105,7 @@ class _Exporter:
         metadata = self._of(node)
         kind = self._kind(node)
         if node.link is not None:
-            kept = {key: metadata.records[key] for key in (ATTRIBUTES, CREATION_TIME)}
+            kept = {key: metadata.records[key] for key in (FILE_ATTRIBUTES, CREATION_TIME)}
             metadata = replace(metadata, mode=_LINK_MODE, uid=0, gid=0, records=kept)
             self._put(_member(node.path, TYPE_HARD_LINK, metadata, linkname=node.link))
             return
@@ -126,11 +125,13 @@ class _Exporter:
         self._add_streams(node, metadata)
 
     def _add_symlink(self, node: Node, metadata: Metadata) -> None:
-        target, own = self._target(node)
-        if own and target[1:3] != b":\\" and MOUNT_POINT in metadata.records:
-            # A junction's target is absolute; with any other it is a plain link from now on.
+        target, own = self._walk.described.target(node.merged, node.path)
+        if own:
             records = dict(metadata.records)
-            del records[MOUNT_POINT]
+            records.pop(RAW_REPARSE, None)  # it tells of another target
+            if target[1:3] != b":\\":
+                # A junction's target is absolute; with any other it is a plain link from now on.
+                records.pop(MOUNT_POINT, None)
             metadata = replace(metadata, records=records)
         self._put(_member(node.path, TYPE_SYMLINK, metadata, linkname=target))
 
@@ -164,34 +165,16 @@ class _Exporter:
         return metadata
 
     def _of(self, node: Node) -> Metadata:
-        merged = node.merged
-        entry, origin = merged.upper, merged.origin
-        walk = self._walk
-        if origin is not None and walk.below.tree.ref(origin) is not None:
-            metadata = walk.metadata.of_origin(
-                origin, entry, path=node.path, data_changed=node.data_changed
-            )
-        elif entry is not None and origin is None:
-            assert merged.place is not None
-            directory_link = entry.kind is UpperKind.SYMLINK and walk.view.leads_to_directory(
-                node.path, self._target(node)[0]
-            )
-            metadata = walk.metadata.of_new(
-                entry, merged.place, self._parent(node), directory_link=directory_link
-            )
-        else:
-            metadata = walk.metadata.implied(self._parent(node))
+        described = self._walk.described
+        parent = self._parent(node)
+        metadata = described.of(node.merged, node.path, parent, data_changed=node.data_changed)
         return metadata if self._latest is None else metadata.not_after(self._latest)
 
     def _parent(self, node: Node) -> Metadata:
         if node.parent is not None:
             return self._directory(node.parent)
-        # The layer's root is no entry. `Files` tells what time `Hives` has.
-        if self._first is not None:
-            write = self._first.write
-        else:
-            write = filetime.from_unix_ns(self._walk.root.stat.st_mtime_ns)
-        return Metadata(mode=stat.S_IFDIR, uid=0, gid=0, write=write, access=write, change=write)
+        # `Files` tells what time `Hives` has.
+        return self._walk.described.of_root(None if self._first is None else self._first.write)
 
     def _kind(self, node: Node) -> UpperKind:
         merged = node.merged
@@ -199,19 +182,6 @@ class _Exporter:
             return merged.upper.kind
         assert merged.origin is not None
         return self._walk.below.kind(merged.origin)
-
-    def _target(self, node: Node) -> tuple[bytes, bool]:
-        """A link's Windows target, and whether it was made in the scratch."""
-        merged = node.merged
-        shown = self._walk.below.shown
-        if merged.upper is None:
-            assert merged.origin is not None
-            return shown.target(merged.origin) or b"", False
-        assert merged.place is not None
-        target = merged.place.readlink(merged.upper)
-        if merged.origin is not None and shown.readlink(merged.origin) == target:
-            return shown.target(merged.origin) or b"", False
-        return windows_target(target, node.path), True
 
 
 def _member(

@@ -6,14 +6,22 @@ tar, also those we do not know; only what was really changed in the scratch is w
 
 from __future__ import annotations
 
-import base64
 import stat
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from windowsfilter.engines.portable.index import Kind, Record
+from windowsfilter.engines.portable import windows_metadata
+from windowsfilter.engines.portable.index import Index, Kind, Record
+from windowsfilter.engines.portable.scratch import by_hand
 from windowsfilter.engines.portable.scratch.below import Below
+from windowsfilter.engines.portable.scratch.by_hand import ByHand
+from windowsfilter.engines.portable.scratch.changed_records import (
+    apply,
+    ea_changes,
+    inherited,
+    reparse_changes,
+    set_changes,
+)
 from windowsfilter.engines.portable.scratch.upper import (
     Namespace,
     ScratchRefused,
@@ -22,26 +30,28 @@ from windowsfilter.engines.portable.scratch.upper import (
     UpperKind,
 )
 from windowsfilter.engines.portable.shown import are_shown_permissions, permissions
+from windowsfilter.engines.portable.shown_metadata import REPARSE
 from windowsfilter.engines.portable.tree import ROOT
+from windowsfilter.errors import FormatError
 from windowsfilter.ntfs import filetime
 from windowsfilter.ntfs.attributes import FileAttribute
-from windowsfilter.wire.tar import pax
+from windowsfilter.wire.backuptar.records import (
+    CREATION_TIME,
+    FILE_ATTRIBUTES,
+    RAW_DESCRIPTOR,
+    RAW_REPARSE,
+    TEXT_DESCRIPTOR,
+    attributes_of,
+    descriptor_of,
+)
 
-ATTRIBUTES = b"MSWINDOWS.fileattr"
-RAW_DESCRIPTOR = b"MSWINDOWS.rawsd"
-TEXT_DESCRIPTOR = b"MSWINDOWS.sd"
-MOUNT_POINT = b"MSWINDOWS.mountpoint"
-CREATION_TIME = b"LIBARCHIVE.creationtime"
-
-_MAX_RECORDS = 1 << 20  # bounded when they came in
+_KEPT_DESCRIPTORS = 1024
 _NS = 1_000_000_000
 _PERMISSIONS = 0o7777
 _DIRECTORY = int(FileAttribute.DIRECTORY)
 _REPARSE_POINT = int(FileAttribute.REPARSE_POINT)
 _ARCHIVE = int(FileAttribute.ARCHIVE)
 _NORMAL = int(FileAttribute.NORMAL)
-_U32 = struct.Struct("<I")
-_I64 = struct.Struct("<q")
 
 # Times that file systems put in place of those they cannot hold: ext4's and 32-bit first and last
 # seconds, xfs's last. Source: s_time_min and s_time_max of fs/ext4/super.c, fs/xfs/xfs_super.c.
@@ -63,15 +73,17 @@ class Metadata:
     change: int
     records: Mapping[bytes, bytes] = field(default_factory=dict)
 
-    def descriptor(self) -> dict[bytes, bytes]:
-        """The records that a new entry in this directory inherits."""
-        for key in (RAW_DESCRIPTOR, TEXT_DESCRIPTOR):
-            if key in self.records:
-                return {key: self.records[key]}
-        return {}
+    def descriptor(self) -> bytes | None:
+        """The security descriptor. Raises FormatError for one that cannot be used."""
+        return descriptor_of(self.records)
 
     def attributes(self) -> int:
-        return int(self.records.get(ATTRIBUTES, b"0"))
+        return attributes_of(self.records) or 0
+
+    def creation(self) -> int:
+        """FILETIME; the write time where it is not said."""
+        text = self.records.get(CREATION_TIME)
+        return self.write if text is None else _pax_filetime(text)
 
     def not_after(self, latest: int) -> Metadata:
         """The same with no time later than `latest`."""
@@ -96,12 +108,18 @@ class MetadataOf:
         # Without root nothing can belong to anyone else, so ownership says nothing.
         self._uid = owner[0] if namespace is Namespace.USER else None
         self._gid = owner[1] if namespace is Namespace.USER else None
+        self._inherited: dict[tuple[bytes | bool | None, ...], dict[bytes, bytes]] = {}
 
     def same(self, entry: UpperEntry, slot: int, *, times: bool) -> bool:
-        """Whether an upper's entry has the metadata that the tree's `slot` is shown with."""
+        """Whether an upper's entry has the metadata that the tree's `slot` is shown with.
+
+        `times`: a write time that only differs counts. One that was set in so many words always does.
+        """
+        path = self._below.tree.path(slot)
+        hand = by_hand.read(path, entry)
         record = self._below.tree.record(slot)
         if record is None:
-            return True  # nothing was known of it
+            return hand.is_nothing  # nothing was known of it
         if entry.kind is not UpperKind.SYMLINK and self._mode(entry, slot, record) != record.mode:
             return False
         if (self._user(entry, record.uid), self._group(entry, record.gid)) != (
@@ -109,20 +127,27 @@ class MetadataOf:
             record.gid,
         ):
             return False
-        if times and not _same_time(entry.stat.st_mtime_ns, record.write):
+        now, exactly = entry.stat.st_mtime_ns, hand.exactly
+        if exactly.write is None and times and not _same_time(now, record.write):
             return False
-        return not self._windows(entry, slot, record)
+        for given, was in (
+            (exactly.write, record.write),
+            (exactly.access, record.access),
+            (exactly.change, record.change),
+        ):
+            if given is not None and given != was:
+                return False
+        return not self._changes(path, entry, hand, slot, data_changed=False)
 
     def of_origin(
         self, slot: int, entry: UpperEntry | None, *, path: bytes, data_changed: bool
     ) -> Metadata:
         """The metadata of something that comes from the tree. `entry` is None if it is untouched."""
         record = self._below.tree.record(slot)
-        ref = self._below.tree.ref(slot)
-        assert record is not None and ref is not None
-        index = self._below.tree.layers[ref[0]].index
-        records = dict(pax.parse_ordered(index.pax(ref[1]), 0, _MAX_RECORDS))
-        records.setdefault(ATTRIBUTES, b"%d" % record.attributes)
+        assert record is not None
+        index, number = self._indexed(slot)
+        records = index.records(number)
+        records.setdefault(FILE_ATTRIBUTES, b"%d" % record.attributes)
         records.setdefault(CREATION_TIME, filetime.format_pax_time(record.creation))
         kept = Metadata(
             mode=record.mode,
@@ -135,20 +160,17 @@ class MetadataOf:
         )
         if entry is None:
             return kept
-        records.update(self._windows(entry, slot, record))
-        if RAW_DESCRIPTOR in records:
-            records.pop(TEXT_DESCRIPTOR, None)
+        hand = by_hand.read(path, entry)
+        apply(records, self._changes(path, entry, hand, slot, data_changed=data_changed))
         mode = record.mode
         if entry.kind is not UpperKind.SYMLINK:
             mode = self._mode(entry, slot, record)
+        if data_changed and entry.kind is UpperKind.FILE:
+            mode = mode | stat.S_IFREG
         write = record.write
         if not _same_time(entry.stat.st_mtime_ns, write):
             write = _filetime(entry.stat.st_mtime_ns, path)
-        if data_changed:
-            attributes = (int(records[ATTRIBUTES]) | _ARCHIVE) & ~_NORMAL
-            records[ATTRIBUTES] = b"%d" % attributes
-            mode = mode | stat.S_IFREG if entry.kind is UpperKind.FILE else mode
-        return Metadata(
+        changed = Metadata(
             mode=mode,
             uid=self._user(entry, record.uid),
             gid=self._group(entry, record.gid),
@@ -157,6 +179,7 @@ class MetadataOf:
             change=_filetime(entry.stat.st_ctime_ns, path),
             records=records,
         )
+        return _with_times(changed, hand)
 
     def of_new(
         self,
@@ -171,16 +194,19 @@ class MetadataOf:
         `directory_link`: a symlink that leads to a directory.
         """
         path = place.child(entry.name)
+        hand = by_hand.read(path, entry)
         write = _filetime(entry.stat.st_mtime_ns, path)
         mode, attributes = _new_mode(entry, directory_link)
         creation = place.birth(entry)
         records = {
-            **parent.descriptor(),
-            ATTRIBUTES: b"%d" % attributes,
+            FILE_ATTRIBUTES: b"%d" % attributes,
             CREATION_TIME: filetime.format_pax_time(write if creation is None else creation),
         }
-        records.update(_set_by_hand(path, entry))
-        return Metadata(
+        if hand.descriptor is None:
+            is_directory = entry.kind is UpperKind.DIRECTORY or directory_link
+            records.update(self.inherit(parent, path, is_directory=is_directory))
+        _set_all(records, path, entry, hand)
+        made = Metadata(
             mode=mode,
             uid=self._user(entry, 0),
             gid=self._group(entry, 0),
@@ -189,15 +215,21 @@ class MetadataOf:
             change=_filetime(entry.stat.st_ctime_ns, path),
             records=records,
         )
+        return _with_times(made, hand)
 
-    def implied(self, parent: Metadata) -> Metadata:
-        """The metadata of a directory that no tar describes, in a directory with `parent`'s."""
+    def implied(self, parent: Metadata, path: bytes, entry: UpperEntry | None = None) -> Metadata:
+        """The metadata of a directory that no tar describes, in a directory with `parent`'s.
+
+        `entry`: the upper's, if it has the directory.
+        """
         records = {
-            **parent.descriptor(),
-            ATTRIBUTES: b"%d" % _DIRECTORY,
+            FILE_ATTRIBUTES: b"%d" % _DIRECTORY,
             CREATION_TIME: filetime.format_pax_time(parent.write),
         }
-        return Metadata(
+        hand = None if entry is None else by_hand.read(path, entry)
+        if hand is None or hand.descriptor is None:
+            records.update(self.inherit(parent, path, is_directory=True))
+        found = Metadata(
             mode=stat.S_IFDIR,
             uid=0,
             gid=0,
@@ -206,6 +238,30 @@ class MetadataOf:
             change=parent.write,
             records=records,
         )
+        if entry is None or hand is None:
+            return found
+        _set_all(records, path, entry, hand)
+        return _with_times(found, hand)
+
+    def inherit(self, parent: Metadata, path: bytes, *, is_directory: bool) -> dict[bytes, bytes]:
+        """The records of the descriptor that something new gets in a directory with `parent`'s.
+
+        None where the directory has none: NTFS decides when the layer is applied. Raises
+        ScratchRefused, naming `path`, where the directory's cannot be used.
+        """
+        key = *(parent.records.get(key) for key in (RAW_DESCRIPTOR, TEXT_DESCRIPTOR)), is_directory
+        known = self._inherited.get(key)
+        if known is None:
+            try:
+                known = inherited(parent.descriptor(), is_directory=is_directory)
+            except FormatError as error:
+                raise ScratchRefused(
+                    path, f"inherits from its directory, whose descriptor cannot be used: {error}"
+                ) from error
+            if len(self._inherited) >= _KEPT_DESCRIPTORS:
+                self._inherited.clear()
+            self._inherited[key] = known
+        return known
 
     # -- single values ------------------------------------------------------------------------
 
@@ -227,21 +283,61 @@ class MetadataOf:
     def _group(self, entry: UpperEntry, before: int) -> int:
         return before if entry.stat.st_gid == self._gid else entry.stat.st_gid
 
-    def _windows(self, entry: UpperEntry, slot: int, record: Record) -> dict[bytes, bytes]:
-        """Records for `windows.*` attributes that were set to something else than shown."""
+    def _indexed(self, slot: int) -> tuple[Index, int]:
+        """The index that has the slot's entry, and the entry's number there."""
         ref = self._below.tree.ref(slot)
         assert ref is not None
-        path = self._below.tree.path(slot)
-        changed = _set_by_hand(path, entry)
-        if changed.get(ATTRIBUTES) == b"%d" % record.attributes:
-            del changed[ATTRIBUTES]
-        if changed.get(CREATION_TIME) == filetime.format_pax_time(record.creation):
-            del changed[CREATION_TIME]
-        if RAW_DESCRIPTOR in changed:
-            value = self._below.tree.layers[ref[0]].index.value(record.sd)
-            if entry.metadata["windows.sd"] == value:
-                del changed[RAW_DESCRIPTOR]
-        return changed
+        return self._below.tree.layers[ref[0]].index, ref[1]
+
+    def _changes(
+        self, path: bytes, entry: UpperEntry, hand: ByHand, slot: int, *, data_changed: bool
+    ) -> dict[bytes, bytes | None]:
+        """Records that are not the origin's: of what was set to something else than shown, and of
+        what follows from other data.
+        """
+        index, number = self._indexed(slot)
+        record, records = index.record(number), index.records(number)
+        shown = dict(windows_metadata.shown_attributes(index, number, record))
+        given = hand
+        if hand.descriptor is not None and hand.descriptor == index.value(record.sd):
+            given = replace(given, descriptor=None)
+        if hand.creation == record.creation:
+            given = replace(given, creation=None)
+        if hand.reparse is not None and hand.reparse == shown.get(REPARSE):
+            given = replace(given, reparse=None)
+        changes = set_changes(path, given)
+        changes |= ea_changes(path, hand, records, shown.keys())
+        attributes = record.attributes if hand.attributes is None else hand.attributes
+        reparse = reparse_changes(path, given, entry)
+        if data_changed:
+            attributes = (attributes | _ARCHIVE) & ~_NORMAL
+            if RAW_REPARSE in records and not reparse:
+                # Whoever owns the reparse point, a filter, would have made a plain file of it; a link
+                # with another target has another one.
+                reparse = {RAW_REPARSE: None}
+        if reparse and entry.kind is not UpperKind.SYMLINK:
+            attributes = _with_reparse_point(attributes, reparse[RAW_REPARSE] is not None)
+        if hand.exactly.attributes is not None:
+            attributes = hand.exactly.attributes
+        changes.pop(FILE_ATTRIBUTES, None)
+        if attributes != record.attributes:
+            changes[FILE_ATTRIBUTES] = b"%d" % attributes
+        return changes | reparse
+
+
+def _set_all(records: dict[bytes, bytes], path: bytes, entry: UpperEntry, hand: ByHand) -> None:
+    """Put what was set into the records of something that has no origin."""
+    apply(records, set_changes(path, hand))
+    apply(records, ea_changes(path, hand, {}, ()))
+    reparse = reparse_changes(path, hand, entry)
+    if reparse:
+        apply(records, reparse)
+        attributes = _with_reparse_point(attributes_of(records) or 0, RAW_REPARSE in records)
+        records[FILE_ATTRIBUTES] = b"%d" % attributes
+
+
+def _with_reparse_point(attributes: int, there: bool) -> int:
+    return attributes | _REPARSE_POINT if there else attributes & ~_REPARSE_POINT
 
 
 def kind_of(record: Record | None) -> Kind:
@@ -249,22 +345,15 @@ def kind_of(record: Record | None) -> Kind:
     return Kind.DIRECTORY if record is None else Kind(record.kind)
 
 
-def _set_by_hand(path: bytes, entry: UpperEntry) -> dict[bytes, bytes]:
-    """Records for the `windows.*` attributes that an entry has, whatever their origin."""
-    records: dict[bytes, bytes] = {}
-    given = entry.metadata
-    try:
-        if "windows.attr" in given:
-            (attributes,) = _U32.unpack(given["windows.attr"])
-            records[ATTRIBUTES] = b"%d" % attributes
-        if "windows.crtime" in given:
-            (creation,) = _I64.unpack(given["windows.crtime"])
-            records[CREATION_TIME] = filetime.format_pax_time(creation)
-    except struct.error:
-        raise ScratchRefused(path, "has a windows.* attribute of a wrong length") from None
-    if given.get("windows.sd"):
-        records[RAW_DESCRIPTOR] = base64.b64encode(given["windows.sd"])
-    return records
+def _with_times(metadata: Metadata, hand: ByHand) -> Metadata:
+    """The same with the times that were set exactly."""
+    exactly = hand.exactly
+    return replace(
+        metadata,
+        write=metadata.write if exactly.write is None else exactly.write,
+        access=metadata.access if exactly.access is None else exactly.access,
+        change=metadata.change if exactly.change is None else exactly.change,
+    )
 
 
 def _new_mode(entry: UpperEntry, directory_link: bool) -> tuple[int, int]:

@@ -30,8 +30,8 @@ from windowsfilter.ntfs import filetime
 MAX_DEPTH = 400
 """Directories within each other: one descriptor is open for each, and programs get 1,024."""
 
-LINK_MARK = struct.Struct("<IIQ")
-"""Value of a `link_mark`: layer, record, inode number of the link that it speaks of."""
+LINK_INODE = struct.Struct("<Q")
+"""How the value of a `link_mark` ends: the inode number of the link that it speaks of."""
 
 _STATX = struct.Struct("<I76xqI")  # mask, birth time: seconds, nanoseconds
 _STATX_BYTES = 256
@@ -122,7 +122,7 @@ class UpperDirectory:
         with host_errors(path, "read the attributes of"):
             marks = self._marks(name)
             if kind is UpperKind.SYMLINK and self.namespace is Namespace.USER:
-                self._add_link_mark(name, status, marks)
+                self._add_link_marks(name, status, marks)
         if kind is UpperKind.FILE and "overlay.metacopy" in marks:
             raise HostError(
                 errno.ENODATA,
@@ -242,18 +242,16 @@ class UpperDirectory:
                         raise
         return marks
 
-    def _add_link_mark(self, name: bytes, status: os.stat_result, marks: dict[str, bytes]) -> None:
-        """The mark of a symbolic link, which cannot have `user.` attributes itself."""
-        try:
-            value = os.getxattr(self.descriptor, self.namespace.value + link_mark(name))
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
-            return
-        if len(value) == LINK_MARK.size:
-            layer, record, inode = LINK_MARK.unpack(value)
-            if inode == status.st_ino:  # else it spoke of another link of this name
-                marks["windows.entry"] = ENTRY_VALUE.pack(layer, record)
+    def _add_link_marks(self, name: bytes, status: os.stat_result, marks: dict[str, bytes]) -> None:
+        """The marks of a symbolic link, which cannot have `user.` attributes itself."""
+        inode = LINK_INODE.pack(status.st_ino)
+        own = self.namespace.value + link_mark(name, "windows.entry")
+        for key in os.listxattr(self.descriptor):
+            if key.startswith(own):
+                value = os.getxattr(self.descriptor, key)
+                if value.endswith(inode):  # else it spoke of another link of this name
+                    which = key[len(own) + 1 :] or "entry"
+                    marks["windows." + which] = value.removesuffix(inode)
 
 
 @contextmanager
@@ -276,9 +274,11 @@ def namespace_of(owner: int) -> Namespace:
     )
 
 
-def link_mark(name: bytes) -> str:
-    """The attribute by which a directory marks one of its symbolic links."""
-    return "windows.link." + hashlib.sha256(name).hexdigest()[:32]
+def link_mark(name: bytes, attribute: str) -> str:
+    """Where a directory keeps an attribute `windows.*` of one of its symbolic links."""
+    which = attribute.removeprefix("windows.")
+    mark = "windows.link." + hashlib.sha256(name).hexdigest()[:32]
+    return mark if which == "entry" else f"{mark}.{which}"
 
 
 def changed(path: bytes) -> HostError:

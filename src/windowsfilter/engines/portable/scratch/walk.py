@@ -15,6 +15,7 @@ from pathlib import Path
 from windowsfilter.engines.portable.changes import SCAFFOLD, ChangeKind
 from windowsfilter.engines.portable.scratch.below import Below
 from windowsfilter.engines.portable.scratch.content import Contents, Stream
+from windowsfilter.engines.portable.scratch.described import Described
 from windowsfilter.engines.portable.scratch.links import windows_target
 from windowsfilter.engines.portable.scratch.merge import (
     Merge,
@@ -24,7 +25,6 @@ from windowsfilter.engines.portable.scratch.merge import (
     Place,
     StreamMark,
 )
-from windowsfilter.engines.portable.scratch.metadata import MetadataOf
 from windowsfilter.engines.portable.scratch.upper import (
     ScratchRefused,
     UpperDirectory,
@@ -89,7 +89,7 @@ class Walk:
         self.root = root
         self.contents = Contents(self.below, root)
         self.view = ScratchView(self.below, root, keep=_KEPT_DIRECTORIES)
-        self.metadata = MetadataOf(self.below, root.namespace, (root.stat.st_uid, root.stat.st_gid))
+        self.described = Described(self.below, root, self.view)
         self._orphans = Orphans()
         self._merger = Merger(self.below, self._orphans)
         self._links: dict[tuple[int, int], bytes] = {}
@@ -210,7 +210,7 @@ class Walk:
             or merged.origin != there
             or tree.names[there] != merged.leaf
             or not tree.is_directory(there)
-            or (merged.upper and not self.metadata.same(merged.upper, there, times=False))
+            or (merged.upper and not self.described.metadata.same(merged.upper, there, times=False))
         ):
             node.change = ChangeKind.MODIFY
 
@@ -249,7 +249,7 @@ class Walk:
         else:
             same_data = self.contents.same_data(place, entry, origin)
         node.data_changed = not same_data
-        return same_data and self.metadata.same(entry, origin, times=True)
+        return same_data and self.described.metadata.same(entry, origin, times=True)
 
     def _is_at(self, node: Node, there: int | None, origin: int | None) -> bool:
         """Whether the tree has the origin at the node's path, in its spelling."""

@@ -73,14 +73,9 @@ class _Table:
         record = 1 << -power if -16 <= power < 0 else power * cluster
         if not cluster or not _STRIDE <= record <= 1 << 16:
             return None
-        size = os.lseek(descriptor, 0, os.SEEK_END)
-        place = _MFT.unpack_from(boot, 0x30)[0] * cluster
-        if place + record > size:
-            return None
-        runs = _data_runs(_without_fixups(os.pread(descriptor, record, place)), cluster)
-        if not runs or any(start + length > size for _, start, length in runs):
-            return None
-        return cls(descriptor, record, runs)
+        first = os.pread(descriptor, record, _MFT.unpack_from(boot, 0x30)[0] * cluster)
+        runs = _data_runs(_without_fixups(first), cluster)
+        return cls(descriptor, record, runs) if runs else None
 
     def write(self, number: int, change: int) -> bool:
         """Set a file's change time; False if the record is not what it must be."""

@@ -22,8 +22,6 @@ _MARKS = (
     records.TEXT_DESCRIPTOR,
     records.MOUNT_POINT,
 )
-_LAYER_SHIFT = 32
-_NUMBER_MASK = (1 << _LAYER_SHIFT) - 1
 _LINKS = (int(Kind.SYMLINK), int(Kind.JUNCTION))
 
 Ref = tuple[int, int]
@@ -41,14 +39,12 @@ class Kept:
         self._left: set[Ref] = set()
         """Those whose records and link target are not kept."""
         self._bytes = 0
-        # Numbers rather than pairs: there may be millions.
-        refs = (ref for inode in inodes if (ref := tree.ref(inode)) is not None)
+        refs = {ref: inode for inode in inodes if (ref := tree.ref(inode)) is not None}
         wanted: set[Ref] = set()
-        for place in sorted(layer << _LAYER_SHIFT | number for layer, number in refs):
-            layer, number = place >> _LAYER_SHIFT, place & _NUMBER_MASK
-            descriptor = self._read((layer, number))
-            if descriptor:
-                wanted.add((layer, descriptor))
+        for ref in sorted(refs):
+            record = self._read(ref, tree.kinds[refs[ref]])
+            if record:
+                wanted.add((ref[0], record))
         for layer, number in sorted(wanted):
             if self._bytes > MAX_BYTES:
                 break
@@ -78,7 +74,7 @@ class Kept:
         found = self._descriptors.get((layer, number))
         return self._tree.layers[layer].index.value(number) if found is None else found
 
-    def _read(self, ref: Ref) -> int:
+    def _read(self, ref: Ref, kind: int) -> int:
         """Keep what an entry has; returns the number of its descriptor."""
         index = self._tree.layers[ref[0]].index
         raw = index.pax(ref[1])
@@ -88,8 +84,7 @@ class Kept:
             else:
                 self._pax[ref] = raw
                 self._bytes += len(raw)
-        record = index.record(ref[1])
-        if record.kind in _LINKS and ref not in self._left:
+        if kind in _LINKS and ref not in self._left:
             link = self._links[ref] = index.link(ref[1])
             self._bytes += len(link)
-        return record.sd
+        return index.record(ref[1]).sd

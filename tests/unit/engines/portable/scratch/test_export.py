@@ -7,14 +7,19 @@ import struct
 
 import pytest
 
-from tests.support import chains
-from tests.support.scratches import scratch
+from tests.support import chains, windows_entries
+from tests.support.scratches import TestScratch, scratch
 from windowsfilter.engines.portable.scratch import content as scratch_content
 from windowsfilter.engines.portable.scratch.export import export
+from windowsfilter.engines.portable.scratch.upper import ScratchRefused
+from windowsfilter.engines.portable.tree import Tree
 from windowsfilter.errors import HostError
 from windowsfilter.ntfs import filetime
+from windowsfilter.ntfs.security import SecurityDescriptor
+from windowsfilter.wire.backuptar import records
 from windowsfilter.wire.tar import read_entries
 
+NAMESPACE = "trusted." if os.geteuid() == 0 else "user."
 OTHER_SD = bytes.fromhex("0100048000000000000000000000000000000000")
 BASE = [
     chains.folder("Files", sd=chains.OWNER_SYSTEM, records={b"MSWINDOWS.future": b"unknown"}),
@@ -23,6 +28,8 @@ BASE = [
     chains.file("Files/b/eas", b"x", records={b"MSWINDOWS.xattr.EA": b"AQI=", b"zzz": b"?"}),
     chains.file("Files/plain", b"plain", attributes=None, mode=0o100644, uid=5, gid=6),
     chains.folder("Files/text", records={b"MSWINDOWS.sd": b"O:SYG:SYD:"}),
+    chains.folder("Files/heirs", sd=windows_entries.DESCRIPTOR),
+    chains.folder("Files/nothing"),
     chains.folder("UtilityVM"),
     chains.folder("UtilityVM/Files"),
     chains.junction("Files/joint", r"C:\b"),
@@ -100,16 +107,54 @@ def test_what_the_base_did_not_say_is_said_as_the_reference_would(work):
     assert (entry.mode, entry.uid, entry.gid) == (0o100644, 5, 6)
 
 
-def test_new_entries_take_the_descriptor_of_their_directory(work):
+def sddl(entry):
+    return SecurityDescriptor.parse(records.descriptor_of(entry.records) or b"").to_sddl()
+
+
+def test_new_entries_inherit_from_their_directory(work):
+    write(work, b"Files/heirs/new", b"1")
+    with work.edited() as editor:
+        editor.mkdir(b"Files/heirs/made")
+        editor.write(b"Files/heirs/made/deeper", b"")
+        editor.symlink(b"Files/heirs/to b", rb"C:\b")
+    inherited = "O:BAG:SYD:AI(A;ID;FA;;;SY)(A;ID;FA;;;BA)(A;ID;0x1200a9;;;BU)"
+    assert sddl(work.entry("Files/heirs/new")[0]) == inherited
+    assert sddl(work.entry("Files/heirs/made/deeper")[0]) == inherited
+    as_directory = "O:BAG:SYD:AI(A;OICIID;FA;;;SY)(A;OICIID;FA;;;BA)(A;OICIIOID;GA;;;CO)(A;OICIID;0x1200a9;;;BU)"
+    assert sddl(work.entry("Files/heirs/made")[0]) == as_directory
+    assert sddl(work.entry("Files/heirs/to b")[0]) == as_directory  # it leads to a directory
+    write(work, b"Files/nothing/new", b"1")
+    assert records.descriptor_of(work.entry("Files/nothing/new")[0].records) is None
+
+
+def test_new_entries_are_refused_where_the_descriptor_to_inherit_is_damaged(tmp_path):
+    base = [
+        chains.folder("Files"),
+        chains.folder("Files/bad", sd=OTHER_SD[:19]),
+        chains.file("Files/bad/f", b""),
+    ]
+    with chains.Blobs(tmp_path).add_anything(base) as layer:
+        made = TestScratch(tmp_path / "work", chains.Blobs(tmp_path), Tree([layer]), NAMESPACE)
+        write(made, b"Files/bad/f", b"other")  # what is there keeps what it has
+        kept = made.entry("Files/bad")[0].records[records.RAW_DESCRIPTOR]
+        assert kept == layer.index.records(1)[records.RAW_DESCRIPTOR]
+        write(made, b"Files/bad/new", b"")
+        with pytest.raises(ScratchRefused, match="Files/bad/new.*inherits.*cannot be used"):
+            made.tar()
+        made.mark("Files/bad/new", "windows.sd", OTHER_SD)
+        assert records.descriptor_of(made.entry("Files/bad/new")[0].records) == OTHER_SD
+
+
+def test_new_entries_are_files_to_windows(work):
     write(work, b"Files/b/new", b"1")
     write(work, b"Files/text/new", b"1")
     entry, _ = work.entry("Files/b/new")
-    assert base64.b64decode(entry.records[b"MSWINDOWS.rawsd"]) == OTHER_SD
     assert entry.records[b"MSWINDOWS.fileattr"] == b"32"
     assert (entry.mode, entry.uid, entry.gid) == (0o100644, 0, 0)
     assert entry.atime_ns == entry.mtime_ns
     text, _ = work.entry("Files/text/new")
-    assert text.records[b"MSWINDOWS.sd"] == b"O:SYG:SYD:"
+    assert sddl(text) == "O:BAG:SYD:(A;;FA;;;SY)(A;;FA;;;BA)"
+    assert b"MSWINDOWS.sd" not in text.records
 
 
 def test_creation_time_is_when_the_file_was_made_whatever_its_write_time(work):

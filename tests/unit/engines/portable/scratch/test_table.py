@@ -13,6 +13,8 @@ from tests.support.scratches import scratch
 from tests.support.upper_by_hand import BASE, Hand
 from windowsfilter.engines.portable.scratch.upper import ScratchRefused
 from windowsfilter.errors import HostError
+from windowsfilter.ntfs.security import SecurityDescriptor
+from windowsfilter.wire.backuptar.records import descriptor_of
 
 
 @pytest.fixture
@@ -228,15 +230,16 @@ def test_row_13_a_directory_that_no_tar_describes_is_described_now(tmp_path):
         assert b"MSWINDOWS.rawsd" in entry.records
 
 
-def test_row_14_a_new_directory_has_its_parents_descriptor(work, hand):
+def test_row_14_a_new_directory_inherits_from_its_parent(work, hand):
     hand.folder("Files")
     hand.folder("Files/new", origin="", opaque=b"y")
     hand.folder("Files/new/deeper", origin="")
     assert work.changes() == [("add", "Files/new"), ("add", "Files/new/deeper")]
-    parent, _ = work.entry("Files")
     for name in ("Files/new", "Files/new/deeper"):
         entry, _ = work.entry(name)
-        assert entry.records[b"MSWINDOWS.rawsd"] == parent.records[b"MSWINDOWS.rawsd"]
+        # Nothing can be inherited here, so it is what new files have.
+        descriptor = SecurityDescriptor.parse(descriptor_of(entry.records) or b"")
+        assert descriptor.to_sddl() == "O:BAG:SYD:(A;;FA;;;SY)(A;;FA;;;BA)"
         assert entry.records[b"MSWINDOWS.fileattr"] == b"16"
 
 
