@@ -13,7 +13,7 @@ import pytest
 from tests.fuzz.running import COULD_HAVE_ATHERIS, HAS_ATHERIS, fuzz
 from tests.fuzz.targets import TARGETS
 
-TIMES = 50 if os.environ.get("WINDOWSFILTER_SOAK") == "1" else 1
+TIMES = 20 if os.environ.get("WINDOWSFILTER_SOAK") == "1" else 1
 WHY_NOT = "atheris is not installed"
 if not COULD_HAVE_ATHERIS:
     WHY_NOT = "this machine cannot run atheris: it has no wheel for this Python or processor"

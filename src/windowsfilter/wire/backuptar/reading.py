@@ -220,7 +220,12 @@ def _sparse_data(body: Body, size: int) -> Iterator[bytes]:
     if not size:
         return
     at = 0
-    while size > SPARSE_UNIT and (piece := body.read(_PIECE_BYTES)):
+    while size > SPARSE_UNIT:
+        # Holes that the tar knows of may be of any size, and are not to be looked through.
+        at += body.skip_hole(SPARSE_UNIT)
+        piece = body.read(min(_PIECE_BYTES, body.stretch(SPARSE_UNIT)))
+        if not piece:
+            break
         for start, end in _allocated(piece):
             block = StreamHeader(id=StreamId.SPARSE_BLOCK, size=end - start, offset=at + start)
             yield block.build() + piece[start:end]

@@ -109,6 +109,23 @@ class Body:
         wanted = min(size, self._size - self._position)
         return self._some(wanted) if wanted > 0 else b""
 
+    def skip_hole(self, unit: int) -> int:
+        """Step over the hole at hand, whole units of it, and tell by how many bytes."""
+        offset = self._pieces[0][0] if self._pieces else self._size
+        skipped = max(0, offset - self._position) // unit * unit
+        self._position += skipped
+        self._drop_pieces()
+        return skipped
+
+    def stretch(self, unit: int) -> int:
+        """Bytes up to the end of the data at hand, or of the hole, in whole units."""
+        offset, length = self._pieces[0] if self._pieces else (self._size, 0)
+        return -(-(offset + length - self._position) // unit) * unit
+
+    def _drop_pieces(self) -> None:
+        while self._pieces and self._position >= sum(self._pieces[0]):
+            self._pieces.popleft()
+
     def _some(self, wanted: int) -> bytes:
         offset, length = self._pieces[0] if self._pieces else (self._size, 0)
         if self._position < offset:
@@ -120,7 +137,7 @@ class Body:
             self._stored_at += len(part)
         self._position += len(part)
         if self._pieces and self._position >= offset + length:
-            self._pieces.popleft()
+            self._drop_pieces()
         return part
 
 

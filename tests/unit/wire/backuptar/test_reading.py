@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.backup_streams import INFO, Pipe, block, load, operations, stream
-from tests.support.tar_blocks import header
+from tests.support.tar_blocks import file, header, pax
 from windowsfilter.errors import FormatError, UsageError
 from windowsfilter.ntfs.filetime import UNIX_EPOCH
+from windowsfilter.wire.backupstream import BackupStreamReader
 from windowsfilter.wire.backuptar import Add, Link, Mode, Remove, read_layer
 from windowsfilter.wire.tar import Member, TarWriter
 
@@ -213,6 +214,63 @@ def test_large_sparse_files_come_in_blocks_of_bounded_size() -> None:
         + block(1 << 20, b"x" * (1 << 20))
         + block(len(data))
     )
+
+
+def _sparse_tar(pieces: list[tuple[int, bytes]], size: int, attributes: int = 0x200) -> bytes:
+    """A tar of one file whose holes the tar knows of."""
+    listed = ",".join(f"{at},{len(data)}" for at, data in pieces)
+    records = (
+        (b"GNU.sparse.size", b"%d" % size),
+        (b"GNU.sparse.numblocks", b"%d" % len(pieces)),
+        (b"GNU.sparse.map", listed.encode()),
+        (b"MSWINDOWS.fileattr", b"%d" % attributes),
+    )
+    return pax(*records) + file(b"s", b"".join(data for _, data in pieces)) + bytes(1024)
+
+
+HOLES = {
+    "none": [(0, b"a" * UNIT)],
+    "in front and behind": [(3 * UNIT + 5, b"a")],
+    "off units": [(7, b"a" * UNIT), (3 * UNIT - 1, b"b" * 2)],
+    "many in a unit": [(2 * UNIT + at, b"c") for at in range(0, 600, 3)],
+    "pieces of nothing": [(UNIT, b""), (2 * UNIT, b"d"), (5 * UNIT, b"")],
+    "longer than what is read at once": [(0, b"a"), (40 * UNIT, b"b" * 20 * UNIT)],
+}
+
+
+@pytest.mark.parametrize("pieces", HOLES.values(), ids=HOLES)
+def test_holes_that_a_tar_knows_of_come_to_the_same_as_zeros(
+    pieces: list[tuple[int, bytes]],
+) -> None:
+    size = 70 * UNIT + 3
+    dense = bytearray(size)
+    for at, data in pieces:
+        dense[at : at + len(data)] = data
+    found, error = operations(_sparse_tar(pieces, size))
+    assert error is None
+    expected, _ = operations(_tar(_file(b"s", bytes(dense), {b"MSWINDOWS.fileattr": b"512"})))
+    assert _allocated(found[0][1]) == _allocated(expected[0][1])
+
+
+def _allocated(data: bytes) -> dict[int, bytes]:
+    """Place -> unit of a sparse stream, however its blocks are cut; the end has no bytes."""
+    reader = BackupStreamReader(io.BytesIO(data))
+    first = reader.next_header()
+    assert first is not None and first.size == 0
+    units = {}
+    while (header := reader.next_header()) is not None:
+        body = reader.read()
+        for at in range(0, max(len(body), 1), UNIT):
+            units[header.offset + at] = body[at : at + UNIT]
+    return units
+
+
+def test_a_hole_of_exabytes_is_stepped_over() -> None:
+    """Looking through it for what is not zero would take years."""
+    tar = _sparse_tar([(1 << 60, b"x")], 1 << 62)
+    (found,), error = operations(tar)
+    assert error is None
+    assert _allocated(found[1]) == {1 << 60: b"x" + bytes(UNIT - 1), 1 << 62: b""}
 
 
 def test_what_only_a_tar_knows_is_carried() -> None:
