@@ -280,6 +280,26 @@ def test_a_device_is_wiped_where_an_export_fails(
     image.export_ntfs(device, force=True, skip_unsupported=True)  # it counts as empty again
 
 
+def test_a_device_whose_export_was_killed_has_no_volume(
+    store: Store, tmp_path: Path, device: Path
+) -> None:
+    image = load(store, tmp_path, BIG)
+    root = store.root
+    store.close()
+    child = os.fork()
+    if child == 0:
+        with Store(root) as opened:
+            opened.image(image.id).export_ntfs(
+                device, force=True, progress=lambda _: os.kill(os.getpid(), signal.SIGKILL)
+            )
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    await_servers(device)
+    assert not any((tmp_path / "backing").read_bytes()[:512])
+    with Store(root) as opened:
+        assert_nothing_left(opened, tmp_path / "out")
+
+
 # -- being killed --------------------------------------------------------------------------------
 
 

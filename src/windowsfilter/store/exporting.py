@@ -183,7 +183,10 @@ class _Job:
                 skip_unsupported=self._skip,
                 progress=report,
             )
+            boot = devices.hide_volume(volume) if is_device else None
             written = writer.write()
+        if boot is not None:
+            devices.show_volume(volume, boot)
         missing = change_times.restore(volume, writer.change_times)
         if missing:
             written.not_carried.append(NotCarried(b"", f"change times of {missing} entries"))

@@ -20,6 +20,7 @@ from windowsfilter.engines.portable.volumes.programs import BLKID, ENVIRONMENT
 from windowsfilter.errors import HostError, UsageError
 
 _EDGE = 1 << 20
+_SECTOR = 4096  # the largest there is
 _BLKID_FOUND = 0  # and 2 where it knows nothing of what is there
 
 
@@ -67,6 +68,25 @@ def check_unused(device: Path) -> int:
     if _blkid_knows(device):
         raise UsageError(f"{device} is not empty: blkid finds something on it; wipe it first")
     return size
+
+
+def hide_volume(device: Path) -> bytes:
+    """Take the boot sector away until `show_volume`: nobody mistakes what is unfinished for a volume.
+
+    For a volume that is mounted: nothing reads its boot sector again. Raises OSError.
+    """
+    with device.open("r+b", buffering=0) as file:
+        boot = file.read(_SECTOR)
+        file.seek(0)
+        file.write(bytes(len(boot)))
+        os.fsync(file.fileno())
+    return boot
+
+
+def show_volume(device: Path, boot: bytes) -> None:
+    """Put the boot sector back. Raises OSError."""
+    with device.open("r+b", buffering=0) as file:
+        file.write(boot)
 
 
 @contextmanager
