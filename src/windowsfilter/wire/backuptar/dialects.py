@@ -203,6 +203,8 @@ class Correct:
         if b":" in leaf and b"\\" not in leaf:
             raise FormatError("a stream that does not follow its file")
         _refuse(path)
+        if b":" in path:  # behind a backslash
+            raise FormatError("a stream that does not follow its file")
         text = _text(path)
         if len(self._folders) >= _MAX_FOLDERS:
             self._folders.clear()

@@ -309,6 +309,8 @@ HOSTILE = {
     "drive": (b"C:\\x", "stream|drive"),
     "below a stream": (b"Files/a:b/c", "below a stream"),
     "stream of nothing": (b"Files/:s", "stream"),
+    "stream of another file": (b"Files/x:s", "does not follow"),
+    "stream of another file, behind a backslash": (b"Files\\x:s", "does not follow"),
     "no text": (b"Files/\xff", "UTF-8"),
     "too long": (b"a/" * 20_000 + b"x", "longer than"),
 }
