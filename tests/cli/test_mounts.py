@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import CMD, Command
+from tests.support import windows_entries
+from tests.support.chains import tar
+from tests.support.command import CMD, Command, write_layout
 
 ENGINES = ["erofs-file", "erofs-loop", "fuse"]
 
@@ -61,6 +64,34 @@ def test_every_engine_shows_the_volume(demo: Command, place: Path, engine: str) 
     assert not list(place.iterdir())
     assert demo("umount", place).code == 2
     demo.ok("rmi", "demo:1")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_shows_windows_metadata(
+    command: Command, tmp_path: Path, place: Path, engine: str
+) -> None:
+    mount = command.json("info")["mount"]
+    if engine not in mount["available"]:
+        pytest.skip(f"this machine cannot mount by {engine}: {mount['unavailable'][engine]}")
+    command.ok("load", write_layout(tmp_path / "oci", tar(windows_entries.entries())))
+    command.ok("--mount-engine", engine, "mount", "demo:1", place)
+    try:
+        names = {
+            "sd": windows_entries.DESCRIPTOR,
+            "attr": b"\x20\0\0\0",
+            "eas": b"\3\0\0\0",
+            "ea.4c582e54455854": b"text",
+        }
+        for name, value in names.items():
+            assert os.getxattr(place / "eas", f"trusted.windows.{name}") == value
+        ea = "trusted.windows.ea.244b45524e454c2e50555247452e58"
+        assert os.getxattr(place / "link", ea, follow_symlinks=False) == bytes(range(8))
+        placeholder = os.getxattr(place / "app.exe", "trusted.windows.reparse")
+        assert placeholder == windows_entries.PLACEHOLDER.build()
+        assert os.getxattr(place / "old", "trusted.windows.sd") == windows_entries.DESCRIPTOR
+    finally:
+        command.ok("umount", place)
 
 
 @pytest.mark.root

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chains import OWNER_SYSTEM, file, folder, hard_link, tar
+from tests.support import windows_entries
+from tests.support.chains import OWNER_SYSTEM, file, folder, hard_link, opaque, tar
 from tests.support.command import BASE, CHILD, CMD, ODD, ODD_NAMES, ZONE, Command, write_layout
 from tests.support.images import digest_of
 
@@ -301,3 +302,20 @@ def test_the_size_of_a_layer_is_that_of_its_files(reader: Command) -> None:
         "data_size": len(CMD) + len(b"[fonts]\r\n") + 1 + 4,
         "size": len(BASE),
     }
+
+
+def test_an_opaque_whiteout_takes_away_what_was_there(command: Command, tmp_path: Path) -> None:
+    below = tar([folder("Files"), folder("Files/Docs"), file("Files/Docs/old", b"old")])
+    above = tar([folder("Files"), opaque("Files/docs"), file("Files/docs/new", b"new")])
+    command.ok("load", write_layout(tmp_path / "layout", below, above))
+    assert command.ok("ls", "demo:1", "docs").lines == ["new"]
+    top = command.json("images")[0]["layers"][-1]["id"]
+    assert "delete  Files/Docs/old" in command.ok("layer", "changes", top).lines
+
+
+def test_streams_of_directories_and_links_are_read(command: Command, tmp_path: Path) -> None:
+    layer = tar(windows_entries.entries())
+    command.ok("load", write_layout(tmp_path / "layout", layer))
+    for path in ("eas:stream", "Windows:stream", "link:own", "link:stream", "WINDOWS:Stream:$DATA"):
+        assert command.ok("cat", "demo:1", path).out == windows_entries.STREAM
+    assert command.ok("find", "demo:1", "--stream").lines == ["C:\\Windows", "C:\\eas", "C:\\link"]

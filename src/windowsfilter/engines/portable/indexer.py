@@ -327,6 +327,8 @@ class Indexer:
             raise _refusal(entry, "a whiteout of nothing")
         if leaf[len(whiteouts.PREFIX) :] in (b".", b".."):
             raise _refusal(entry, "a whiteout of its own directory")
+        if b":" in leaf:
+            raise _refusal(entry, "a whiteout of a stream, which goes with its file only")
         return int(Kind.WHITEOUT)
 
     def _refuse_cycles(self) -> None:

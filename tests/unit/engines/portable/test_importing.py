@@ -127,6 +127,7 @@ HOSTILE = {
     "directory as a stream": [folder("Files/a:b")],
     "whiteout of nothing": [file("Files/.wh.")],
     "whiteout of its directory": [file("Files/.wh...")],
+    "whiteout of a stream": [whiteout("Files/f:s")],
     "hard link upward": [folder("Files"), hard_link("Files/l", "../../etc/shadow")],
     "hard link to absolute": [hard_link("Files/l", "/etc/shadow")],
     "hard link to backslash": [hard_link("Files/l", "C:\\x")],

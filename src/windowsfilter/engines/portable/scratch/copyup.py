@@ -14,14 +14,17 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from windowsfilter.engines.portable import windows_metadata
 from windowsfilter.engines.portable.erofs.xattrs import ENTRY_VALUE
+from windowsfilter.engines.portable.index import RecordFlag
 from windowsfilter.engines.portable.scratch import by_hand
 from windowsfilter.engines.portable.scratch.below import Below
 from windowsfilter.engines.portable.scratch.merge import Merged
 from windowsfilter.engines.portable.scratch.upper import (
     LINK_INODE,
+    SPARSE_BYTES,
     Namespace,
     UpperDirectory,
     UpperEntry,
@@ -33,6 +36,7 @@ from windowsfilter.engines.portable.scratch.upper import (
 from windowsfilter.engines.portable.shown import DIRECTORY_MODE, FILE_MODE, permissions
 from windowsfilter.layers.durable import delete_tree
 from windowsfilter.ntfs import filetime
+from windowsfilter.ntfs.attributes import FileAttribute
 
 _WHITEOUT_DEVICE = os.makedev(0, 0)
 
@@ -107,8 +111,11 @@ class UpperWriter:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             descriptor = os.open(staged, flags, FILE_MODE)
             with os.fdopen(descriptor, "wb") as file:
+                if origin is not None and self._is_sparse(origin):
+                    data = _leaving_holes(file, data)
                 for piece in data:
                     file.write(piece)
+                file.truncate()
             if origin is None:
                 os.chmod(staged, FILE_MODE)
                 os.rename(staged, name, dst_dir_fd=above.descriptor)
@@ -288,6 +295,12 @@ class UpperWriter:
             access, write = map(filetime.to_unix_ns, (record.access, record.write))
             os.utime(staged, ns=(access, write), follow_symlinks=False)
 
+    def _is_sparse(self, slot: int) -> bool:
+        record = self._below.tree.record(slot)
+        return record is not None and bool(
+            record.attributes & FileAttribute.SPARSE_FILE or record.flags & RecordFlag.SPARSE
+        )
+
     def _clear(self, above: UpperDirectory, name: bytes) -> None:
         """Make room for a directory: rename does not put one over a whiteout."""
         entry = above.entry(name)
@@ -296,6 +309,17 @@ class UpperWriter:
 
     def _staged(self) -> bytes:
         return os.fsencode(self._staging / secrets.token_hex(8))
+
+
+def _leaving_holes(file: BinaryIO, data: Iterable[bytes]) -> Iterator[bytes]:
+    """`data` without runs of zeros: `file` is moved over them instead. The end stays to be set."""
+    for piece in data:
+        for at in range(0, len(piece), SPARSE_BYTES):
+            part = piece[at : at + SPARSE_BYTES]
+            if part.count(0) == len(part):
+                file.seek(len(part), os.SEEK_CUR)
+            else:
+                yield part
 
 
 @contextmanager

@@ -31,7 +31,14 @@ class Described:
         """
         entry, origin = merged.upper, merged.origin
         if origin is not None and self._below.tree.ref(origin) is not None:
-            return self.metadata.of_origin(origin, entry, path=path, data_changed=data_changed)
+            place = merged.place
+            sparse = data_changed and entry is not None and entry.kind is UpperKind.FILE
+            if sparse:
+                assert place is not None and entry is not None
+                sparse = place.is_sparse(entry)
+            return self.metadata.of_origin(
+                origin, entry, path=path, data_changed=data_changed, sparse=sparse
+            )
         if entry is not None and origin is None:
             assert merged.place is not None
             link = entry.kind is UpperKind.SYMLINK and self._view.leads_to_directory(

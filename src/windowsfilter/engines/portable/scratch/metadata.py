@@ -52,6 +52,7 @@ _DIRECTORY = int(FileAttribute.DIRECTORY)
 _REPARSE_POINT = int(FileAttribute.REPARSE_POINT)
 _ARCHIVE = int(FileAttribute.ARCHIVE)
 _NORMAL = int(FileAttribute.NORMAL)
+_SPARSE_FILE = int(FileAttribute.SPARSE_FILE)
 
 # Times that file systems put in place of those they cannot hold: ext4's and 32-bit first and last
 # seconds, xfs's last. Source: s_time_min and s_time_max of fs/ext4/super.c, fs/xfs/xfs_super.c.
@@ -140,9 +141,18 @@ class MetadataOf:
         return not self._changes(path, entry, hand, slot, data_changed=False)
 
     def of_origin(
-        self, slot: int, entry: UpperEntry | None, *, path: bytes, data_changed: bool
+        self,
+        slot: int,
+        entry: UpperEntry | None,
+        *,
+        path: bytes,
+        data_changed: bool,
+        sparse: bool = False,
     ) -> Metadata:
-        """The metadata of something that comes from the tree. `entry` is None if it is untouched."""
+        """The metadata of something that comes from the tree. `entry` is None if it is untouched.
+
+        `sparse`: other data, with holes.
+        """
         record = self._below.tree.record(slot)
         assert record is not None
         index, number = self._indexed(slot)
@@ -161,7 +171,8 @@ class MetadataOf:
         if entry is None:
             return kept
         hand = by_hand.read(path, entry)
-        apply(records, self._changes(path, entry, hand, slot, data_changed=data_changed))
+        changes = self._changes(path, entry, hand, slot, data_changed=data_changed, sparse=sparse)
+        apply(records, changes)
         mode = record.mode
         if entry.kind is not UpperKind.SYMLINK:
             mode = self._mode(entry, slot, record)
@@ -197,6 +208,8 @@ class MetadataOf:
         hand = by_hand.read(path, entry)
         write = _filetime(entry.stat.st_mtime_ns, path)
         mode, attributes = _new_mode(entry, directory_link)
+        if entry.kind is UpperKind.FILE and place.is_sparse(entry):
+            attributes |= _SPARSE_FILE
         creation = place.birth(entry)
         records = {
             FILE_ATTRIBUTES: b"%d" % attributes,
@@ -290,7 +303,14 @@ class MetadataOf:
         return self._below.tree.layers[ref[0]].index, ref[1]
 
     def _changes(
-        self, path: bytes, entry: UpperEntry, hand: ByHand, slot: int, *, data_changed: bool
+        self,
+        path: bytes,
+        entry: UpperEntry,
+        hand: ByHand,
+        slot: int,
+        *,
+        data_changed: bool,
+        sparse: bool = False,
     ) -> dict[bytes, bytes | None]:
         """Records that are not the origin's: of what was set to something else than shown, and of
         what follows from other data.
@@ -311,6 +331,8 @@ class MetadataOf:
         reparse = reparse_changes(path, given, entry)
         if data_changed:
             attributes = (attributes | _ARCHIVE) & ~_NORMAL
+            if sparse:
+                attributes |= _SPARSE_FILE
             if RAW_REPARSE in records and not reparse:
                 # Whoever owns the reparse point, a filter, would have made a plain file of it; a link
                 # with another target has another one.

@@ -33,6 +33,9 @@ MAX_DEPTH = 400
 LINK_INODE = struct.Struct("<Q")
 """How the value of a `link_mark` ends: the inode number of the link that it speaks of."""
 
+SPARSE_BYTES = 64 << 10
+"""NTFS makes holes of so many bytes, never of fewer."""
+
 _STATX = struct.Struct("<I76xqI")  # mask, birth time: seconds, nanoseconds
 _STATX_BYTES = 256
 _STATX_BTIME = 0x800
@@ -210,6 +213,19 @@ class UpperDirectory:
         """When the entry was made, as FILETIME; None where the file system does not say."""
         ns = _birth_ns(self.descriptor, entry.name)
         return None if ns is None else filetime.from_unix_ns(ns)
+
+    def is_sparse(self, entry: UpperEntry) -> bool:
+        """Whether a file has holes, as far as its file system tells."""
+        size = entry.stat.st_size
+        if size < SPARSE_BYTES or entry.stat.st_blocks * 512 >= size:
+            return False
+        descriptor = self.open_file(entry)
+        try:
+            return os.lseek(descriptor, 0, os.SEEK_HOLE) < size
+        except OSError:  # not every file system knows
+            return False
+        finally:
+            os.close(descriptor)
 
     def _open(self, entry: UpperEntry, flags: int) -> int:
         path = self.child(entry.name)

@@ -295,3 +295,35 @@ def test_memory_does_not_grow_with_untouched_entries(tmp_path):
     with scratch(tmp_path / "many", base) as work:
         write(work, b"Files/7", b"x")
         assert work.names() == ["Files", "Files/7", "Hives"]
+
+
+def has_holes(path):
+    with path.open("rb") as file:
+        return os.lseek(file.fileno(), 0, os.SEEK_HOLE) < path.stat().st_size
+
+
+def test_files_with_holes_are_sparse_and_stay_it(tmp_path):
+    body = b"head".ljust(1 << 20, b"\0") + b"tail"
+    base = [
+        chains.folder("Files"),
+        chains.file("Files/sparse", body, attributes=0x220),
+        chains.file("Files/dense", b"dense"),
+    ]
+    with scratch(tmp_path / "work", base) as work:
+        with work.edited() as editor:
+            editor.rename(b"Files/sparse", b"Files/moved")
+            editor.write(b"Files/dense", b"")
+            editor.write(b"Files/new", b"")
+        if not has_holes(work.upper / "Files/moved"):
+            pytest.skip("this machine cannot: its temporary files have no holes")
+        assert (work.upper / "Files/moved").read_bytes() == body
+        entry, data = work.entry("Files/moved")
+        assert (entry.records[b"MSWINDOWS.fileattr"], data) == (b"544", body)
+        for name in ("dense", "new"):
+            with (work.upper / "Files" / name).open("r+b") as file:
+                file.truncate(1 << 20)
+                file.seek(1 << 19)
+                file.write(b"middle")
+            entry, data = work.entry(f"Files/{name}")
+            assert (entry.records[b"MSWINDOWS.fileattr"], len(data)) == (b"544", 1 << 20)
+            assert data.strip(b"\0") == b"middle"
