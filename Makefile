@@ -3,7 +3,7 @@
 #   make demo    the whole story on a real image
 #   make bench   figures beside those of other tools
 #   make soak    long random runs
-#   make fuzz    longer ones, led by coverage: MINUTES=30 in all, TARGETS="sddl eas" only those
+#   make fuzz    longer ones, led by coverage: MINUTES=30 in all, TARGETS="sddl ea-list" only those
 
 # The first Python that is new enough and can make a virtual environment with pip in it.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
