@@ -341,8 +341,17 @@ class TestWhoAndWhichList:
         assert found.rm_control == 7
         assert found.control & ControlFlag.RM_CONTROL_VALID
 
+    def test_a_list_that_is_not_there_is_not_marked_as_inherited(self) -> None:
+        both = int(ControlFlag.DACL_AUTO_INHERITED | ControlFlag.SACL_AUTO_INHERITED)
+        parent = replace(descriptor("D:AI(A;OI;FA;;;BA)"), control=both)
+        assert made(parent).control & both == ControlFlag.DACL_AUTO_INHERITED
+
 
 class TestAcesThatAreAskedFor:
+    def test_files_keep_flags_that_mean_nothing_there(self) -> None:
+        asked = descriptor("D:(A;OICI;GA;;;CO)")
+        assert made(None, creator=asked).dacl == acl("(A;OICI;FA;;;U)")
+
     def test_general_ones_become_two_where_they_are_inheritable(self) -> None:
         asked = descriptor("D:(A;OICI;GA;;;CO)(A;CINP;GR;;;BU)(A;;GX;;;WD)(A;OICI;FA;;;SY)")
         assert made(None, creator=asked, is_directory=True).dacl == acl(
@@ -527,6 +536,21 @@ class TestRepeats:
         assert len(child_aces(text, is_directory=False, owner="BA")) == 3
         text = "(AU;OISA;FA;;;CO)(AU;OIFA;FA;;;BA)(AU;OISA;FA;;;BA)"
         assert len(child_aces(text, is_directory=False, owner="BA")) == 2
+
+    def test_what_does_not_act_here_is_not_between(self) -> None:
+        found = child_aces(
+            "(A;OICIIO;GA;;;CO)(D;OIIO;FW;;;WD)(A;OICI;FA;;;BA)", is_directory=True, owner="BA"
+        )
+        assert found == tuple(
+            ace(text)
+            for text in ("(A;OICIIOID;GA;;;CO)", "(D;OIIOID;FW;;;WD)", "(A;OICIID;FA;;;BA)")
+        )
+
+    def test_bytes_behind_the_sid_make_a_difference(self) -> None:
+        plain = ace("(A;OI;FA;;;BA)")
+        rules = Acl.of([plain, replace(plain, data=b"more"), plain])
+        found = inherited_aces(rules, is_directory=False, owner=sid("U"), group=sid("SY"))
+        assert [getattr(below, "data", None) for below in found] == [b"", b"more"]
 
     def test_types_with_more_than_mask_and_sid_are_never_merged(self) -> None:
         assert len(child_aces("(XA;OI;FA;;;BA)(XA;OI;FA;;;BA)", is_directory=False)) == 2
