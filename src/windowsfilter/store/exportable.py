@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +15,18 @@ if TYPE_CHECKING:
     from windowsfilter.store.exporting import Exported, Source
 
 
-class Exportable:
+class Exportable(ABC):
     """Something that shows a chain of layers."""
 
     _core: Core
 
+    @abstractmethod
     def _export_name(self) -> str:
         """What to call it in messages."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _export_layers(self) -> Sequence[str]:
         """Ids of its layers, base first."""
-        raise NotImplementedError
 
     def export_ntfs(
         self,
