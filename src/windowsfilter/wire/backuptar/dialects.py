@@ -110,7 +110,8 @@ class Reference:
         # The directory of `d/.wh.x/` is `d/.wh.x` to the reference.
         folder = posixpath.dirname(entry.name)
         path = posixpath.normpath(posixpath.join(folder, base[len(whiteouts.PREFIX) :]))
-        return Remove(_windows(path))
+        # Two slashes in front mean something to POSIX, not to the reference.
+        return Remove(_windows(path[1:] if path.startswith(b"//") else path))
 
     def name(self, entry: TarEntry) -> str | None:
         return _windows(entry.name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from windowsfilter.errors import UsageError
+from windowsfilter.errors import FormatError, UsageError
 from windowsfilter.ntfs.basic_info import BasicInfo
 from windowsfilter.wire.backuptar.records import CREATION_TIME, TAR_KEYS, is_carried
 from windowsfilter.wire.tar import TarEntry
@@ -155,12 +155,18 @@ def fields_of(entry: TarEntry) -> TarFields:
         if is_carried(key, value) and key not in TAR_KEYS
     }
     creation = entry.records.get(CREATION_TIME)
+    try:
+        created = (
+            None if creation is None else parse_time(creation, "creation", entry.header_offset)
+        )
+    except FormatError:
+        created = None  # only the reference lets it pass, in a hard link
     return TarFields(
         mode=entry.mode,
         uid=entry.uid,
         gid=entry.gid,
         times=TarTimes(
-            None if creation is None else parse_time(creation, "creation", entry.header_offset),
+            created,
             entry.atime_ns,
             entry.mtime_ns,
             entry.ctime_ns,

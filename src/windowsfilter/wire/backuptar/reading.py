@@ -184,7 +184,7 @@ class _LayerReader:
         try:
             if is_file and not sparse:
                 yield head + plain_header(StreamId.DATA, entry.size)
-                if entry.size:
+                if entry.stored_size or entry.size:
                     yield from _data(source.body(entry))
             else:
                 if head:

@@ -30,7 +30,7 @@ def parse_field(field: bytes, what: str, at: int) -> int:
         value = int.from_bytes(field, "big") & (1 << (8 * len(field) - 1)) - 1
         if field[0] & 0x40:
             value -= 1 << (8 * len(field) - 1)
-        if not -INT64_MAX <= value <= INT64_MAX:
+        if not -INT64_MAX - 1 <= value <= INT64_MAX:
             raise FormatError(f"{what} beyond 64 bits", offset=at)
         return value
     # Like the reference: trim both ends of spaces and NULs, then stop at the first NUL.
@@ -47,12 +47,29 @@ def parse_field(field: bytes, what: str, at: int) -> int:
 
 def parse_decimal(text: bytes, what: str, at: int) -> int:
     """An unsigned decimal of at most 63 bits, as PAX records have it."""
-    if not text.isdigit() or len(text) > _MAX_DIGITS:
+    if not text.isdigit():
         raise FormatError(f"{what} is not a number: {text[:40]!r}", offset=at)
-    value = int(text)
+    value = _digits(text)
     if value > INT64_MAX:
         raise FormatError(f"{what} beyond 64 bits", offset=at)
     return value
+
+
+def parse_signed(text: bytes, what: str, at: int) -> int:
+    """A decimal of 64 bits with or without a sign, as the reference takes it for an unsigned one."""
+    digits = text[text[:1] in (b"-", b"+") :]
+    value = _digits(digits) if digits.isdigit() else INT64_MAX + 2
+    if text.startswith(b"-"):
+        value = -value
+    if not -INT64_MAX - 1 <= value <= INT64_MAX:
+        raise FormatError(f"{what} is not a number of 64 bits: {text[:40]!r}", offset=at)
+    return value
+
+
+def _digits(text: bytes) -> int:
+    """The number that digits make; of very many, only that it is far too large."""
+    digits = text.lstrip(b"0")
+    return int(digits or b"0") if len(digits) <= _MAX_DIGITS else 1 << 64
 
 
 def parse_time(text: bytes, what: str, at: int) -> int:
@@ -65,16 +82,13 @@ def parse_time(text: bytes, what: str, at: int) -> int:
     digits = whole + fraction
     if whole and len(fraction) <= 9 and len(digits) < 19 and digits.isdigit():
         return int(digits) * _SCALE[len(fraction)]  # nearly every time there is
-    sign = -1 if text.startswith(b"-") else 1
+    negative = text.startswith(b"-")
     whole, _, fraction = text[text[:1] in (b"-", b"+") :].partition(b".")
-    if (
-        not whole.isdigit()
-        or len(whole) > _MAX_DIGITS
-        or (fraction and not fraction.isdigit())
-        or int(whole) > INT64_MAX
-    ):
+    seconds = _digits(whole) if whole.isdigit() else INT64_MAX + 2
+    if seconds > INT64_MAX + negative or (fraction and not fraction.isdigit()):
         raise FormatError(f"{what} is not a time: {text[:40]!r}", offset=at)
-    return sign * (int(whole) * NS + int(fraction[:9].ljust(9, b"0")))
+    ns = seconds * NS + int(fraction[:9].ljust(9, b"0"))
+    return -ns if negative else ns
 
 
 def format_time(ns: int) -> bytes:

@@ -88,6 +88,7 @@ class Body:
         pieces = ((0, entry.size),) if entry.sparse is None else entry.sparse
         self._pieces = deque(pieces)
         self._stored_at = entry.data_offset
+        self._stored_end = entry.data_offset + entry.stored_size
         self._position = 0
 
     def read(self, size: int = -1) -> bytes:
@@ -107,7 +108,11 @@ class Body:
         Gives what there is of a truncated body before it raises; b"" at the end.
         """
         wanted = min(size, self._size - self._position)
-        return self._some(wanted) if wanted > 0 else b""
+        if wanted > 0:
+            return self._some(wanted)
+        if not self._pieces and self._stored_at < self._stored_end:
+            raise FormatError("sparse file with more data than in its map", offset=self._stored_at)
+        return b""
 
     def skip_hole(self, unit: int) -> int:
         """Step over the hole at hand, whole units of it, and tell by how many bytes."""
@@ -131,9 +136,10 @@ class Body:
         if self._position < offset:
             part = bytes(min(wanted, offset - self._position))
         else:
-            part = self._source.read_at(
-                self._stored_at, min(wanted, offset + length - self._position)
-            )
+            most = min(offset + length - self._position, self._stored_end - self._stored_at)
+            if most <= 0:
+                raise FormatError("sparse file of which data is missing", offset=self._stored_at)
+            part = self._source.read_at(self._stored_at, min(wanted, most))
             self._stored_at += len(part)
         self._position += len(part)
         if self._pieces and self._position >= offset + length:

@@ -16,25 +16,32 @@ import struct
 from typing import Final
 
 from windowsfilter.errors import FormatError, LimitExceeded
-from windowsfilter.wire.tar import sparse
+from windowsfilter.wire.tar import historic, sparse
 from windowsfilter.wire.tar.checksum import adler32, byte_sum
 from windowsfilter.wire.tar.entry import (
     BLOCK,
     MAX_OFFSET,
+    TYPE_DIRECTORY,
     TYPE_FIFO,
     TYPE_GLOBAL_PAX,
     TYPE_GNU_LONG_LINK,
     TYPE_GNU_LONG_NAME,
     TYPE_GNU_SPARSE,
     TYPE_HARD_LINK,
+    TYPE_OLD_FILE,
     TYPE_PAX,
     ZERO_BLOCK,
-    ZERO_TIME_NS,
     Limits,
     TarEntry,
     shown,
 )
-from windowsfilter.wire.tar.numbers import NS, parse_decimal, parse_field, parse_time
+from windowsfilter.wire.tar.numbers import (
+    NS,
+    parse_decimal,
+    parse_field,
+    parse_signed,
+    parse_time,
+)
 from windowsfilter.wire.tar.pax import SPARSE_PREFIX, RecordParser, parse_ordered
 
 # name, mode + uid + gid, size digits, size end, mtime digits, mtime end, checksum, type flag,
@@ -42,10 +49,7 @@ from windowsfilter.wire.tar.pax import SPARSE_PREFIX, RecordParser, parse_ordere
 _HEADER: Final = struct.Struct("100s24s11sB11sB8sB100s8s80x155s12x")
 _NUL: Final = b"\0"
 _USTAR: Final = b"ustar\x0000"
-_GNU: Final = b"ustar  \0"
 _CHECKSUM: Final = slice(148, 156)
-_GNU_ATIME: Final = slice(345, 357)
-_GNU_CTIME: Final = slice(357, 369)
 _LAST_DIGIT_TYPE = ord("9")
 
 # What the next unit of the stream is.
@@ -154,7 +158,7 @@ class TarReader:
         sums, owners, records_of = self._sums, self._owners, self._records
         parse_records = records_of.parse
         max_pax, max_name = self._limits.max_pax, self._limits.max_name
-        unpack, new_entry = _HEADER.unpack, TarEntry
+        unpack, new_entry, as_reference = _HEADER.unpack, TarEntry, self._as_reference
         append = entries.append
 
         while (stop := place + need) <= length:
@@ -201,9 +205,11 @@ class TarReader:
                     raise ValueError
                 size = int(size_digits, 8)
             except ValueError:
-                size = self._odd_size(unit, at)
+                size = self._odd_size(unit, kind, at)
 
             if kind == TYPE_PAX:
+                if pax is not None and self._as_reference:
+                    parse_records(pax, pax_at)  # which does not count, but must be right
                 if size > max_pax:
                     raise LimitExceeded(
                         f"extended header of {size} bytes, the limit is {max_pax}", offset=at
@@ -217,7 +223,9 @@ class TarReader:
                     place, need, state = after, BLOCK, _AT_HEADER
                 continue
             if kind > _LAST_DIGIT_TYPE and kind in _META:
-                self._begin_meta(kind, size, at, name)
+                if pax is not None and self._as_reference and kind == TYPE_GLOBAL_PAX:
+                    parse_records(pax, pax_at)
+                self._begin_meta(kind, size, at, name, prefix)
                 if start < 0 and kind != TYPE_GLOBAL_PAX:
                     start = at
                 place, need, state = stop, size, _AT_META
@@ -231,7 +239,7 @@ class TarReader:
                 except ValueError:
                     mtime = parse_field(unit[136:148], "mtime", at + 136) * NS
                 mode, uid, gid = owners.get(owner) or self._owner(owner, at)
-                odd = magic != _USTAR or self._long_name or self._long_link
+                odd = magic != _USTAR or self._long_name or self._long_link or as_reference
                 if pax is not None:
                     records = parse_records(pax, pax_at)
                     odd = odd or records_of.rare
@@ -301,12 +309,12 @@ class TarReader:
                 f" {missing} of {last.stored_size} bytes are missing",
                 offset=self._fed,
             )
-        if self._as_reference and self._state in (_AT_PAX, _AT_META):
-            return
+        if self._as_reference and self._state == _AT_HEADER and self._pax is not None:
+            self._records.parse(self._pax, self._pax_at)
         behind_extended = self._start >= 0 and not self._as_reference
         if behind_extended or self._state not in (_AT_HEADER, _AFTER_ZERO):
             raise FormatError("truncated inside the headers of an entry", offset=self._fed)
-        if any(self._pending):
+        if self._pending and (self._as_reference or any(self._pending)):
             raise FormatError("truncated inside a header", offset=self._fed)
 
     def _completed(self, rest: bytes | memoryview) -> bytes:
@@ -345,12 +353,25 @@ class TarReader:
             self._sums.clear()
         self._sums[field] = stored - 8 * ord(" ") + sum(field) + 1
 
-    def _odd_size(self, block: bytes, at: int) -> int:
+    def _odd_size(self, block: bytes, kind: int, at: int) -> int:
         """A size field in one of the historic spellings, or in base 256."""
         try:
-            return _bounded_size(parse_field(block[124:136], "size", at + 124), at)
+            size = parse_field(block[124:136], "size", at + 124)
+            return self._bounded_size(size, kind, at)
         except FormatError as error:
             raise _in_entry(block[:100], error) from None
+
+    def _bounded_size(self, size: int, kind: int, at: int) -> int:
+        """The size, if the member's end is an offset that exists."""
+        if self._as_reference:
+            if _is_header_only(kind):
+                return 0
+            fits = size >= 0
+        else:
+            fits = 0 <= size <= MAX_OFFSET - at - 4 * BLOCK
+        if not fits:
+            raise FormatError(f"size of {size} bytes", offset=at)
+        return size
 
     def _owner(self, owner: bytes, at: int) -> tuple[int, int, int]:
         """Mode, uid and gid of a header, remembered: a layer has a handful of them."""
@@ -368,14 +389,15 @@ class TarReader:
 
     # --- units other than headers and extended headers ---
 
-    def _begin_meta(self, kind: int, size: int, at: int, name: bytes) -> None:
+    def _begin_meta(self, kind: int, size: int, at: int, name: bytes, prefix: bytes) -> None:
         """Note what the body that follows is, and refuse one that is too long to hold."""
         limit = self._limits.max_pax if kind == TYPE_GLOBAL_PAX else self._limits.max_name + 1
         if size > limit:
             what = "global extended header" if kind == TYPE_GLOBAL_PAX else "long name"
             raise LimitExceeded(f"{what} of {size} bytes, the limit is {limit}", offset=at)
         self._meta_kind = kind
-        self._meta_name = name.partition(_NUL)[0]
+        above = prefix.partition(_NUL)[0]
+        self._meta_name = above + b"/" * bool(above) + name.partition(_NUL)[0]
 
     def _rare_unit(self, unit: bytes, at: int) -> tuple[TarEntry | None, int]:
         """Take a unit that is no header and no PAX body; set what comes next.
@@ -392,7 +414,9 @@ class TarReader:
             self._need, self._state = BLOCK, _AT_HEADER
             after = end + (-len(unit) & 511)
             if self._as_reference and self._meta_kind == TYPE_GLOBAL_PAX:
-                return self._global_entry(unit, at, after), after
+                records = self._records.parse(unit, at)
+                self._long_name = self._long_link = b""
+                return historic.global_entry(self._meta_name, records, unit, at), after
             self._take_meta(unit, at)
             return None, after
         entry = self._sparse_entry
@@ -434,14 +458,6 @@ class TarReader:
         else:
             self._long_link = text
 
-    def _global_entry(self, body: bytes, at: int, after: int) -> TarEntry:
-        """A global header as the reference sees it: an entry without a time."""
-        records = self._records.parse(body, at)
-        return TarEntry(
-            self._meta_name, b"", TYPE_GLOBAL_PAX, 0, 0, 0, 0, 0, ZERO_TIME_NS, None, None,
-            records, body, at - BLOCK, after,
-        )  # fmt: skip
-
     def _take_sparse_block(self, entry: TarEntry, block: bytes, at: int) -> bool:
         """One block of a sparse map; True when the map, and with it the entry, is complete."""
         if self._map is None:
@@ -452,8 +468,8 @@ class TarReader:
                 return False
         else:
             found = self._map.feed(block)
-            if self._map.length > entry.stored_size:
-                raise FormatError("sparse map longer than its member", offset=at)
+            if self._map.length > min(entry.stored_size, self._limits.max_pax):
+                raise FormatError("sparse map longer than its member, or too long", offset=at)
             if found is None:
                 return False
             self._pieces = found
@@ -472,8 +488,11 @@ class TarReader:
         """
         at = entry.data_offset - BLOCK
         try:
-            if block[257:265] == _GNU:
-                _apply_gnu(entry, block, at)
+            if block[257:265] == historic.GNU:
+                historic.apply_gnu(entry, block, at, as_reference=self._as_reference)
+            elif self._as_reference:
+                historic.apply_star(entry, block, at)
+                historic.check_devices(block, at)
             self._apply_rare(entry, pax_at if entry.pax_raw else at)
             state = self._begin_sparse(entry, block, at)
             if len(entry.name) > self._limits.max_name or (
@@ -494,24 +513,35 @@ class TarReader:
             entry.name, self._long_name = self._long_name, b""
         if self._long_link:
             entry.linkname, self._long_link = self._long_link, b""
+        if self._as_reference and entry.typeflag == TYPE_OLD_FILE:
+            entry.typeflag = entry.kind
+            if entry.typeflag == TYPE_DIRECTORY:
+                entry.size = entry.stored_size = 0
         if value := records.get(b"uid"):
             entry.uid = self._owner_number(value, "uid", at)
         if value := records.get(b"gid"):
             entry.gid = self._owner_number(value, "gid", at)
-        if (value := records.get(b"size")) and not _is_header_only(entry.typeflag):
-            size = _bounded_size(parse_decimal(value, "size", at), at)
-            entry.size = entry.stored_size = size
+        if value := records.get(b"size"):
+            if self._as_reference:
+                size = parse_signed(value, "size", at)
+            elif _is_header_only(entry.typeflag):
+                return
+            else:
+                size = parse_decimal(value, "size", at)
+            entry.size = entry.stored_size = self._bounded_size(size, entry.typeflag, at)
 
     def _owner_number(self, text: bytes, what: str, at: int) -> int:
+        if self._as_reference:
+            return parse_signed(text, what, at)
         value = parse_decimal(text, what, at)
-        if value > _MAX_UINT32 and not self._as_reference:
+        if value > _MAX_UINT32:
             raise FormatError(f"{what} {value} is beyond 32 bits", offset=at)
         return value
 
     def _begin_sparse(self, entry: TarEntry, block: bytes, at: int) -> int:
         """Find out whether, and how, the entry is sparse; finish it if no map follows."""
         if entry.typeflag == TYPE_GNU_SPARSE:
-            if block[257:265] != _GNU:
+            if block[257:265] != historic.GNU:
                 raise FormatError("sparse file in a header that is not GNU's", offset=at)
             self._pieces, entry.size, more = sparse.old_header(block, at)
             if more:
@@ -519,12 +549,7 @@ class TarReader:
                 return _AT_OLD_SPARSE
             self._settle_sparse(entry, at)
             return _AT_HEADER
-        try:
-            version = sparse.version(entry.records, at)
-        except FormatError:
-            if not self._as_reference:
-                raise
-            version = None
+        version = sparse.version(entry.records, at, as_reference=self._as_reference)
         if version is None:
             return _AT_HEADER
         if _is_header_only(entry.typeflag):
@@ -543,8 +568,9 @@ class TarReader:
         return _AT_HEADER
 
     def _settle_sparse(self, entry: TarEntry, at: int) -> None:
-        _bounded_size(entry.size, at)
-        entry.sparse = sparse.checked(self._pieces, entry.size, entry.stored_size, at)
+        self._bounded_size(entry.size, TYPE_GNU_SPARSE, at)
+        stored = None if self._as_reference else entry.stored_size
+        entry.sparse = sparse.checked(self._pieces, entry.size, stored, at)
         self._pieces = []
 
     def _bound_pieces(self, count: int, at: int) -> None:
@@ -557,31 +583,6 @@ class TarReader:
 def _is_header_only(kind: int) -> bool:
     """Whether a size in the header means nothing: links, devices, directories, FIFOs."""
     return TYPE_HARD_LINK <= kind <= TYPE_FIFO
-
-
-def _bounded_size(size: int, at: int) -> int:
-    """The size, if the member's end is an offset that exists."""
-    if not 0 <= size <= MAX_OFFSET - at - 4 * BLOCK:
-        raise FormatError(f"size of {size} bytes", offset=at)
-    return size
-
-
-def _apply_gnu(entry: TarEntry, block: bytes, at: int) -> None:
-    """GNU's headers have atime and ctime where ustar has the prefix; records win."""
-    try:
-        atime, ctime = block[_GNU_ATIME], block[_GNU_CTIME]
-        if entry.atime_ns is None and atime[0]:
-            entry.atime_ns = parse_field(atime, "atime", at + 345) * NS
-        if entry.ctime_ns is None and ctime[0]:
-            entry.ctime_ns = parse_field(ctime, "ctime", at + 357) * NS
-    except FormatError:
-        # Go before 1.8 could write a prefix into a GNU header.
-        prefix = block[345:500].partition(b"\0")[0]
-        if not prefix.isascii():
-            raise
-        entry.atime_ns = entry.ctime_ns = None
-        if not entry.records.get(b"path"):
-            entry.name = prefix + b"/" + entry.name
 
 
 def _in_entry(name: bytes, error: FormatError) -> FormatError:

@@ -53,9 +53,19 @@ def _old_pieces(block: bytes, start: int, count: int, at: int) -> list[Piece]:
     return pieces
 
 
-def version(records: Mapping[bytes, bytes], at: int) -> int | None:
-    """0 or 1 for an entry in one of the PAX formats, None for one that is not sparse."""
+def version(records: Mapping[bytes, bytes], at: int, *, as_reference: bool = False) -> int | None:
+    """0 or 1 for an entry in one of the PAX formats, None for one that is not sparse.
+
+    To the reference, one of an unknown version is the bytes that are stored.
+    """
     major, minor = records.get(_MAJOR), records.get(_MINOR)
+    if as_reference:
+        if (major, minor) == (b"1", b"0"):
+            return 1
+        if major == b"0" and minor in (b"0", b"1"):
+            return 0
+        has_map = bool(records.get(_MAP)) or _OFFSET in records
+        return 0 if not major and not minor and has_map else None
     if major is None and minor is None:
         # Versions 0.0 and 0.1 did not say so.
         return 0 if _MAP in records or _COUNT in records or _SIZE in records else None
@@ -142,9 +152,12 @@ class DataMap:
 
 
 def checked(
-    pieces: Sequence[Piece], size: int, stored_size: int, at: int
+    pieces: Sequence[Piece], size: int, stored_size: int | None, at: int
 ) -> tuple[tuple[int, int], ...]:
-    """Pieces that hold data, in order, inside the file and of exactly the stored bytes."""
+    """Pieces that hold data, in order, inside the file and of exactly the stored bytes.
+
+    `stored_size` None leaves the last to be found out when they are read, as the reference does.
+    """
     position = total = 0
     for offset, length in pieces:
         if offset < position or length < 0 or offset + length > size:
@@ -154,7 +167,7 @@ def checked(
             )
         position = offset + length
         total += length
-    if total != stored_size:
+    if stored_size is not None and total != stored_size:
         raise FormatError(
             f"sparse file whose pieces hold {total} bytes is stored in {stored_size}", offset=at
         )

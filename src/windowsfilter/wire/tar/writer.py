@@ -27,6 +27,7 @@ from windowsfilter.wire.tar.entry import (
     TYPE_GNU_LONG_LINK,
     TYPE_GNU_LONG_NAME,
     TYPE_GNU_SPARSE,
+    TYPE_HARD_LINK,
     TYPE_OLD_FILE,
     TYPE_PAX,
     ZERO_BLOCK,
@@ -60,6 +61,7 @@ _NO_TRAILING_SLASH: Final = frozenset(
 _NOT_MEMBERS: Final = frozenset(
     (TYPE_PAX, TYPE_GLOBAL_PAX, TYPE_GNU_LONG_NAME, TYPE_GNU_LONG_LINK, TYPE_GNU_SPARSE)
 )
+_HEADER_ONLY: Final = frozenset(range(TYPE_HARD_LINK, TYPE_FIFO + 1))
 _NOT_ASCII: Final = bytes((0, *range(0x80, 0x100)))
 
 
@@ -93,17 +95,19 @@ class TarWriter:
         exactly `member.size` bytes; then the stream is of no use any more.
         """
         self._put(build_header(member))
+        # Readers know that links have no data, whatever the reference lets their headers say.
+        size = 0 if member.typeflag in _HEADER_ONLY else member.size
         written = 0
         for piece in _pieces(body):
             written += len(piece)
-            if written > member.size:
+            if written > size:
                 break
             self._put(piece)
-        if written != member.size:
-            more = "more than " if written > member.size else ""
+        if written != size:
+            more = "more than " if written > size else ""
             raise FormatError(
                 f"tar entry '{shown(member.name)}': its body has {more}"
-                f"{min(written, member.size)} bytes, its header says {member.size}",
+                f"{min(written, size)} bytes, its header says {size}",
                 offset=self._offset,
             )
         if padding := -written % BLOCK:
