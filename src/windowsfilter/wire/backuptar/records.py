@@ -76,11 +76,16 @@ def decode_base64(key: bytes, text: bytes) -> bytes:
 
     Raises FormatError naming the record for foreign characters and wrong padding.
     """
+    digits = text.translate(None, b"\r\n")
     try:
-        return base64.b64decode(text.translate(None, b"\r\n"), validate=True)
+        data = base64.b64decode(digits, validate=True)
+        # Python takes more of the padding than there should be.
+        if len(digits) != (len(data) + 2) // 3 * 4:
+            raise binascii.Error("Incorrect padding")
     except binascii.Error as error:
         shown = key[:80].decode("utf-8", "backslashreplace")
         raise FormatError(f"{shown} is not base64: {error}") from error
+    return data
 
 
 def attributes_of(records: Records) -> int | None:
