@@ -137,15 +137,20 @@ class BackupStreamReader:
     """Reads the streams of one file from a file object, which stays open.
 
     `next_header` steps to the next stream, `read` gives its data. Holds no more than one header.
-    `seek`, called as a file's own method, steps over what nobody reads; then it is not known
-    whether that was all there.
+    `seek`, called as a file's own method, steps over what nobody reads; `size` is then how many
+    bytes there are in all.
     """
 
     def __init__(
-        self, source: _Readable, *, seek: Callable[[int, int], object] | None = None
+        self,
+        source: _Readable,
+        *,
+        seek: Callable[[int, int], object] | None = None,
+        size: int = 0,
     ) -> None:
         self._read = source.read
         self._seek = seek
+        self._size = size
         self._left = 0
         self.offset = 0
         """Bytes taken from the source so far."""
@@ -163,6 +168,11 @@ class BackupStreamReader:
         Raises BackupStreamError where the source ends inside a stream.
         """
         if self._left and self._seek is not None:
+            missing = self.offset + self._left - self._size
+            if missing > 0:
+                raise BackupStreamError(
+                    f"truncated: {missing} bytes of a stream are missing", offset=self._size
+                )
             self._seek(self._left, io.SEEK_CUR)
             self.offset += self._left
             self._left = 0

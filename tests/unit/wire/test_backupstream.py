@@ -118,7 +118,10 @@ def test_a_file_is_read_stream_by_stream(most: int) -> None:
 
 def test_what_is_not_read_is_stepped_over_by_reading_or_seeking() -> None:
     source = io.BytesIO(FILE)
-    for reader in (BackupStreamReader(Pipe(FILE)), BackupStreamReader(source, seek=source.seek)):
+    for reader in (
+        BackupStreamReader(Pipe(FILE)),
+        BackupStreamReader(source, seek=source.seek, size=len(FILE)),
+    ):
         ids = []
         while (header := reader.next_header()) is not None:
             ids.append(header.id)

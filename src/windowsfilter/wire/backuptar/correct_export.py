@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol, cast
+from typing import cast
 
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs import eas
@@ -31,6 +31,7 @@ from windowsfilter.wire.backuptar.entries import (
     MODE_LINK,
     MODE_REGULAR,
     Readable,
+    SupportsSeek,
     data_pieces,
     sparse_pieces,
     stream_member,
@@ -51,12 +52,6 @@ _DROPPED = {
     StreamId.OBJECT_ID: "an object id",
     StreamId.TXFS_DATA: "data of transactional NTFS",
 }
-
-
-class _Seekable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-    def tell(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -104,16 +99,15 @@ def export(
     if getattr(stream, "metadata_first", False):
         _export_once(tar, member, stream, fields, report)
         return
-    source = cast("_Seekable", stream)
+    source = cast("SupportsSeek", stream)
     start = source.tell()
+    size = source.seek(0, io.SEEK_END) - start
+    source.seek(start)
     found = _Found()
-    reader = BackupStreamReader(source, seek=source.seek)
+    reader = BackupStreamReader(source, seek=source.seek, size=size)
     while (header := reader.next_header()) is not None:
         _take(found, reader, header, report)
-    end = source.seek(0, io.SEEK_END) - start
-    if end < reader.offset:  # what is stepped over is not missed before
-        raise BackupStreamError("truncated inside its last stream", offset=end)
-    _close_sparse(found, end)
+    _close_sparse(found, size)
     member = _member(member, found, fields)
     tar.add(member, iter(()) if found.data is None else _pieces(source, start, found.data))
     for part in found.alternates:
@@ -158,7 +152,7 @@ def _export_once(
         header = reader.next_header()
 
 
-def _pieces(source: _Seekable, start: int, part: _Part) -> Iterator[bytes]:
+def _pieces(source: SupportsSeek, start: int, part: _Part) -> Iterator[bytes]:
     """The data of a stream that was found before."""
     source.seek(start + part.at)
     reader = BackupStreamReader.inside(source, part.header, part.at)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from windowsfilter.ntfs.basic_info import BasicInfo
-from windowsfilter.wire.backupstream import BackupStreamError, BackupStreamReader, StreamId
+from windowsfilter.wire.backupstream import BackupStreamError, StreamHeader, StreamId
 from windowsfilter.wire.backuptar import records as wire
 from windowsfilter.wire.backuptar.operations import TarFields, TarTimes
 from windowsfilter.wire.backuptar.times import Clock
@@ -27,6 +27,29 @@ class Readable(Protocol):
     """What a stream must be able to do; one that can seek has `seekable`, `seek` and `tell`."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+class Streams(Protocol):
+    """The streams of a file, one after another: a BackupStreamReader, or the reference's."""
+
+    offset: int
+
+    def next_header(self) -> StreamHeader | None: ...
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class SupportsSeek(Readable, Protocol):
+    """A stream that can be read twice."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+def can_seek(stream: Readable) -> bool:
+    """Whether a stream says that it can be read twice."""
+    seekable = getattr(stream, "seekable", None)
+    return bool(seekable is not None and seekable())
 
 
 class Writable(Protocol):
@@ -105,13 +128,13 @@ def stream_member(member: Member, name: str | bytes, size: int) -> Member:
     )
 
 
-def data_pieces(reader: BackupStreamReader) -> Iterator[bytes]:
+def data_pieces(reader: Streams) -> Iterator[bytes]:
     """The data of the stream at hand."""
     while piece := reader.read(PIECE_BYTES):
         yield piece
 
 
-def sparse_pieces(reader: BackupStreamReader) -> Iterator[bytes]:
+def sparse_pieces(reader: Streams) -> Iterator[bytes]:
     """The data of a sparse stream whose blocks come next, zeros between them filled in."""
     at = 0
     while True:

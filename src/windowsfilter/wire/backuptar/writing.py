@@ -18,7 +18,13 @@ from windowsfilter.ntfs.basic_info import BasicInfo
 from windowsfilter.ntfs.names import check_component, is_reserved_device
 from windowsfilter.wire import whiteouts
 from windowsfilter.wire.backuptar import correct_export, reference_export
-from windowsfilter.wire.backuptar.entries import Readable, Writable, basic_member, with_fields
+from windowsfilter.wire.backuptar.entries import (
+    Readable,
+    Writable,
+    basic_member,
+    can_seek,
+    with_fields,
+)
 from windowsfilter.wire.backuptar.names import name_bytes, refusal
 from windowsfilter.wire.backuptar.operations import Mode, TarFields
 from windowsfilter.wire.backuptar.times import CORRECT_CLOCK, GO_CLOCK
@@ -78,10 +84,10 @@ class LayerTarWriter:
         with self._entry(name) as path:
             member = basic_member(path, size, info, self._clock, fields)
             if self._mode is Mode.GO:
-                reference_export.export(self._tar, member, stream, fields)
+                reference_export.export(self._tar, member, stream, size, fields)
                 return
             self._check(path)
-            if not getattr(stream, "metadata_first", False) and not _can_seek(stream):
+            if not getattr(stream, "metadata_first", False) and not can_seek(stream):
                 with self._spool() as kept:
                     _copy(stream, kept)
                     kept.seek(0)
@@ -184,11 +190,6 @@ class _Memory(io.BytesIO):
                 f"a stream of over {_SPOOL_BYTES} bytes that cannot seek: LayerTarWriter needs a spool"
             )
         return super().write(data)
-
-
-def _can_seek(stream: Readable) -> bool:
-    seekable = getattr(stream, "seekable", None)
-    return bool(seekable is not None and seekable())
 
 
 def _copy(stream: Readable, kept: BinaryIO) -> None:
