@@ -341,6 +341,8 @@ RECORDS = {
     "no descriptor": (b"MSWINDOWS.rawsd", base64.b64encode(b"garbage")),
     "no text of a descriptor": (b"MSWINDOWS.sd", b"D:(A;;"),
     "base64 of an attribute": (b"MSWINDOWS.xattr.A", b"YQ"),
+    "base64 with padding for nothing": (b"MSWINDOWS.xattr.A", b"YWFh="),
+    "base64 with twice its padding": (b"MSWINDOWS.xattr.A", b"YWFh===="),
     "list of attributes": (b"MSWINDOWS.eas", base64.b64encode(b"1234567")),
     "reparse buffer": (b"MSWINDOWS.reparse", base64.b64encode(b"123")),
 }

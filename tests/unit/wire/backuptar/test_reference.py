@@ -13,10 +13,15 @@ from windowsfilter.ntfs.eas import ExtendedAttribute, parse_list
 from windowsfilter.wire.backupstream import StreamHeader, StreamId
 from windowsfilter.wire.backuptar import Add, BasicInfo, LayerTarWriter, Link, Mode, Remove
 
+WAYS = ("read_once", "read_twice")
 READ = load("read")
 WRITTEN = load("written")
 LAYERS_READ = load("layers-read")
 LAYERS_WRITTEN = load("layers-written")
+ODD_READ = load("odd-read")
+ODD_WRITTEN = {
+    f"{key}, {way}": (case, way) for key, case in load("odd-written").items() for way in WAYS
+}
 
 # Wine compiled what Windows refuses.
 ONLY_WINE = {"sd-bad"}
@@ -76,6 +81,13 @@ def test_go_mode_makes_the_operations_of_dockers_loop(case: dict[str, Any]) -> N
     assert [_described(operation, stream) for operation, stream in found] == case["operations"]
 
 
+@pytest.mark.parametrize("case", ODD_READ.values(), ids=ODD_READ)
+def test_go_mode_guesses_as_the_reference_does(case: dict[str, Any]) -> None:
+    found, error = operations(bytes.fromhex(case["tar"]), Mode.GO)
+    assert [_described(operation, stream) for operation, stream in found] == case["operations"]
+    assert (error is not None) == bool(case["error"]), error
+
+
 def _described(operation: Any, stream: bytes) -> dict[str, Any]:
     if isinstance(operation, Remove):
         return {"op": "remove", "name": operation.name}
@@ -90,9 +102,18 @@ def _described(operation: Any, stream: bytes) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("way", ["read_once", "read_twice"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", WRITTEN.values(), ids=WRITTEN)
 def test_go_mode_writes_what_the_reference_writes(case: dict[str, Any], way: str) -> None:
+    _check_written(case, way)
+
+
+@pytest.mark.parametrize(("case", "way"), ODD_WRITTEN.values(), ids=ODD_WRITTEN)
+def test_go_mode_takes_the_streams_that_the_reference_takes(case: dict[str, Any], way: str) -> None:
+    _check_written(case, way)
+
+
+def _check_written(case: dict[str, Any], way: str) -> None:
     data = bytes.fromhex(case["stream"])
     out = io.BytesIO()
     writer = LayerTarWriter(out, Mode.GO)

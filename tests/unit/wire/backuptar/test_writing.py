@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.support.backup_streams import (
 from windowsfilter.errors import FormatError, LimitExceeded, UsageError
 from windowsfilter.ntfs.eas import NEED_EA, ExtendedAttribute, build_list
 from windowsfilter.ntfs.reparse import LinkNames, ReparsePoint, ReparseTag, link_point
+from windowsfilter.wire.backupstream import StreamHeader
 from windowsfilter.wire.backuptar import Add, LayerTarWriter, Mode, Remove, TarFields, read_layer
 from windowsfilter.wire.tar import TarEntry, read_entries
 
@@ -407,3 +409,21 @@ def test_what_the_reference_wrote_comes_back_byte_for_byte(case: str) -> None:
 
 def test_modes_are_told_by_their_names_too() -> None:
     assert list(read_layer(io.BytesIO(b""), Mode("strict"))) == []
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("size", [1 << 62, (1 << 63) - 30, (1 << 63) - 1])
+@pytest.mark.parametrize("identity", [DATA, STREAM, OBJECT_ID])
+def test_sizes_that_no_file_can_have_are_not_seeked_to(
+    identity: int, size: int, mode: Mode, tmp_path: Path
+) -> None:
+    """A real file refuses to go there with an OSError, which would look like the disk's fault."""
+    path = tmp_path / "streams"
+    path.write_bytes(StreamHeader(id=identity, size=size, name=":s").build() + b"data")
+    with path.open("rb") as source:
+        writer = LayerTarWriter(io.BytesIO(), mode, report=lambda _: None)
+        if mode is Mode.GO and identity != DATA and size < (1 << 63) - 26:
+            writer.add("f", 0, INFO, source)  # to the reference that is the end
+            return
+        with pytest.raises(FormatError):
+            writer.add("f", 0, INFO, source)
