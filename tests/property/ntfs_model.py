@@ -9,7 +9,7 @@ names (docs/formats/scratch.md, row 22).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -34,10 +34,30 @@ class Inode:
     archive: bool = False
     """Whether its data was changed."""
     descriptor: bytes = b""
+    """Of the chain's; what is new inherits."""
     attributes: int = 0
+    own_descriptor: bytes | None = None
+    """Set in the scratch, as are the next two."""
+    own_attributes: int | None = None
+    own_write: int | None = None
+    rewritten: bool = False
+    """Whether it was written since its attributes were set."""
     creation: int = 0
     kids: dict[bytes, Name] = field(default_factory=dict)
     serial: int = field(default_factory=lambda: next(_serial))
+
+    def has_descriptor(self, descriptor: bytes) -> bool:
+        return (self.own_descriptor or self.descriptor) == descriptor
+
+    def has_metadata_of(self, was: Inode) -> bool:
+        """Whether what was set on it is what the chain's has."""
+        return self.has_descriptor(was.descriptor) and self.own_attributes in (None, was.attributes)
+
+    def attributes_now(self) -> int:
+        now = self.attributes if self.own_attributes is None else self.own_attributes
+        if self.archive and self.origin and (self.own_attributes is None or self.rewritten):
+            now = (now | 0x20) & ~0x80  # data was written since
+        return now
 
 
 @dataclass
@@ -79,6 +99,7 @@ class Model:
         for _, name in self.walk():
             name.inode.origin = name.inode.serial
             name.inode.touched = name.inode.archive = name.copied = False
+            name.inode.own_write = None
         self.base = copy.deepcopy(self.root)
 
     # -- asking -------------------------------------------------------------------------------
@@ -117,6 +138,7 @@ class Model:
         self._part(name)
         name.inode.archive |= name.inode.data != data
         name.inode.data, name.inode.touched = data, True
+        name.inode.rewritten, name.inode.own_write = True, None
 
     def write_stream(self, path: bytes, stream: bytes, data: bytes) -> None:
         name = self.find(path)
@@ -149,6 +171,32 @@ class Model:
         if name.inode.kind == FILE:
             self._part(name)
         name.inode.touched = True
+
+    def acl(self, path: bytes, descriptor: bytes) -> None:
+        """Give anything a security descriptor."""
+        inode = self._to_change(path, lambda inode: inode.has_descriptor(descriptor))
+        inode.own_descriptor = descriptor
+
+    def attrib(self, path: bytes, flag: int) -> None:
+        """Set an attribute, or clear it where it is set."""
+        inode = self._to_change(path, lambda _: False)
+        inode.own_attributes = (inode.attributes_now() ^ flag) & ~0x80 or 0x80
+        inode.rewritten = False
+
+    def touch(self, path: bytes, time: int) -> None:
+        """Set the write time to one that nothing has."""
+        inode = self._to_change(path, lambda _: False)
+        inode.touched, inode.own_write = True, time
+
+    def _to_change(self, path: bytes, is_so: Callable[[Inode], bool]) -> Inode:
+        name = self.find(path)
+        if name is None:
+            raise Refused(path)
+        if is_so(name.inode):
+            return name.inode
+        if name.inode.kind == FILE:
+            self._part(name)
+        return name.inode
 
     def mkdir(self, path: bytes) -> None:
         if self.find(path) is not None:
@@ -199,7 +247,7 @@ class Model:
 
     def _put(self, path: bytes, inode: Inode) -> None:
         parent, leaf = self._parent(path)
-        inode.descriptor = parent.descriptor
+        inode.attributes = {DIRECTORY: 0x10, FILE: 0x20, LINK: 0x420}[inode.kind]
         parent.kids[fold(leaf)] = Name(leaf, inode, copied=True)
 
     def _part(self, name: Name, *, streams: bool = False) -> None:
@@ -248,7 +296,12 @@ class Model:
 
         def as_was(inode: Inode) -> bool:
             was = origins.get(inode.origin or 0)
-            return was is not None and not inode.touched and inode.streams == was.streams
+            return (
+                was is not None
+                and not inode.touched
+                and inode.streams == was.streams
+                and inode.has_metadata_of(was)
+            )
 
         same: set[bytes] = set()
         for path, name in self.walk():
@@ -278,6 +331,8 @@ def unchanged(was: Name, now: Name) -> bool:
     """Whether a name is what the chain has there."""
     old, new = was.inode, now.inode
     if was.leaf != now.leaf or old.kind != new.kind or new.origin != old.serial or new.touched:
+        return False
+    if not new.has_metadata_of(old):
         return False
     if old.kind == DIRECTORY:
         return old.streams == new.streams

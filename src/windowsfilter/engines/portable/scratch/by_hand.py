@@ -8,11 +8,11 @@ docs/formats/scratch.md section 4.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from windowsfilter.engines.portable import shown_metadata
-from windowsfilter.engines.portable.scratch.upper import ScratchRefused, UpperEntry
+from windowsfilter.engines.portable.scratch.upper import ScratchRefused, UpperEntry, UpperKind
 from windowsfilter.ntfs.eas import MAX_NAME
 
 DESCRIPTOR = "windows.sd"
@@ -106,7 +106,10 @@ def read(path: bytes, entry: UpperEntry) -> ByHand:
         exactly = SetExactly(written_ns=entry.stat.st_mtime_ns)
         if SET in given:
             found = SetExactly.parse(given[SET])
-            exactly = found if found.written_ns == exactly.written_ns else exactly
+            if found.written_ns == exactly.written_ns:
+                exactly = found
+            elif entry.kind is UpperKind.DIRECTORY:  # something was made in it, nothing read
+                exactly = replace(exactly, access=found.access)
     except struct.error:
         raise ScratchRefused(path, "has a windows.* attribute of a wrong length") from None
     times = (creation, exactly.access, exactly.write, exactly.change)
