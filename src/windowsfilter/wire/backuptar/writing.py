@@ -121,13 +121,16 @@ class LayerTarWriter:
             self._tar.add(with_fields(member, fields))
 
     def remove(self, name: str, *, opaque: bool = False) -> None:
-        """Write that a name of the parents is gone; `opaque`, that all they have in it is."""
+        """Write that a name of the parents is gone; `opaque`, that all they have in it is.
+
+        The layer's own folder, whose name is empty, can only be opaque.
+        """
         with self._entry(name) as path:
-            if self._mode is not Mode.GO:
+            if self._mode is not Mode.GO and not (opaque and not path):
                 self._check(path, gone=True)
             above, slash, leaf = path.rpartition(b"/")
             if opaque:
-                whiteout = path + b"/" + whiteouts.OPAQUE
+                whiteout = path + b"/" + whiteouts.OPAQUE if path else whiteouts.OPAQUE
             else:
                 whiteout = above + slash + whiteouts.build(leaf)
             self._tar.add(Member(name=whiteout, pax=False))

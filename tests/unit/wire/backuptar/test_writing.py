@@ -347,6 +347,15 @@ def test_a_stream_that_is_cut_off_is_an_error_at_its_end() -> None:
         assert caught.value.offset == len(cut)
 
 
+def test_all_that_the_parents_have_can_be_removed() -> None:
+    out = io.BytesIO()
+    with LayerTarWriter(out) as writer:
+        writer.remove("", opaque=True)
+    assert list(read_layer(io.BytesIO(out.getvalue()))) == [Remove("", opaque=True)]
+    with pytest.raises(FormatError, match="empty name"):
+        LayerTarWriter(io.BytesIO()).remove("")
+
+
 def test_an_exception_leaves_the_tar_without_an_end() -> None:
     out = io.BytesIO()
     with pytest.raises(RuntimeError), LayerTarWriter(out) as writer:
