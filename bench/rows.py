@@ -62,6 +62,10 @@ def operations(session: Session) -> None:
             runs["growth"].append((two["peak"] - one["peak"]) / one["peak"])
             runs["peer"].append(peer["entries"] / peer["cpu_s"])
             runs["bodies"].append(whole["bytes"] / whole["cpu_s"] / 1e9)
+    _report_operations(session, runs)
+
+
+def _report_operations(session: Session, runs: dict[str, list[float]]) -> None:
     figure = {name: median(values) for name, values in runs.items()}
     for work, ours, peer, ratio, target, met in (
         (
