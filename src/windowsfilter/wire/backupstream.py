@@ -16,6 +16,7 @@ from enum import IntEnum, IntFlag
 from typing import Protocol, Self
 
 from windowsfilter.errors import FormatError
+from windowsfilter.wire.sources import Readable, reader_of
 
 _FIXED = struct.Struct("<IIqI")  # id, attributes, size, name size in bytes
 _OFFSET = struct.Struct("<q")
@@ -54,10 +55,6 @@ class StreamAttribute(IntFlag):
 
 class BackupStreamError(FormatError):
     """Bytes that are no backup stream, or end inside of one."""
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class _Writable(Protocol):
@@ -143,12 +140,12 @@ class BackupStreamReader:
 
     def __init__(
         self,
-        source: _Readable,
+        source: Readable,
         *,
         seek: Callable[[int, int], object] | None = None,
         size: int = 0,
     ) -> None:
-        self._read = source.read
+        self._read = reader_of(source)
         self._seek = seek
         self._size = size
         self._left = 0
@@ -156,7 +153,7 @@ class BackupStreamReader:
         """Bytes taken from the source so far."""
 
     @classmethod
-    def inside(cls, source: _Readable, header: StreamHeader, offset: int) -> Self:
+    def inside(cls, source: Readable, header: StreamHeader, offset: int) -> Self:
         """A reader of a source that stands at the data of `header`, `offset` bytes on."""
         reader = cls(source)
         reader._left, reader.offset = header.size, offset

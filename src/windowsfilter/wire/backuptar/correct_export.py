@@ -30,7 +30,6 @@ from windowsfilter.wire.backuptar.entries import (
     DATA_SUFFIX,
     MODE_LINK,
     MODE_REGULAR,
-    Readable,
     SupportsSeek,
     data_pieces,
     sparse_pieces,
@@ -39,6 +38,7 @@ from windowsfilter.wire.backuptar.entries import (
 )
 from windowsfilter.wire.backuptar.names import name_bytes
 from windowsfilter.wire.backuptar.operations import TarFields
+from windowsfilter.wire.sources import Readable
 from windowsfilter.wire.tar import TYPE_FILE, TYPE_SYMLINK, Member, TarWriter
 
 _LIMITS = {

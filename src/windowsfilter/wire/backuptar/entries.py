@@ -11,6 +11,7 @@ from windowsfilter.wire.backupstream import BackupStreamError, StreamHeader, Str
 from windowsfilter.wire.backuptar import records as wire
 from windowsfilter.wire.backuptar.operations import TarFields, TarTimes
 from windowsfilter.wire.backuptar.times import Clock
+from windowsfilter.wire.sources import Readable
 from windowsfilter.wire.tar import TYPE_DIRECTORY, TYPE_FILE, Member
 from windowsfilter.wire.tar.numbers import format_time
 
@@ -21,12 +22,6 @@ PIECE_BYTES = 1 << 20
 DATA_SUFFIX = ":$DATA"
 _DIRECTORY_ATTRIBUTE = 0x10
 _ZEROS = bytes(PIECE_BYTES)
-
-
-class Readable(Protocol):
-    """What a stream must be able to do; one that can seek has `seekable`, `seek` and `tell`."""
-
-    def read(self, size: int, /) -> bytes: ...
 
 
 class Streams(Protocol):
@@ -40,7 +35,7 @@ class Streams(Protocol):
 
 
 class SupportsSeek(Readable, Protocol):
-    """A stream that can be read twice."""
+    """A source that can be read twice."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
     def tell(self) -> int: ...

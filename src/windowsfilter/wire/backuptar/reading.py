@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs.eas import build_list
@@ -23,6 +22,7 @@ from windowsfilter.wire.backupstream import (
 from windowsfilter.wire.backuptar import records as wire
 from windowsfilter.wire.backuptar.dialects import Correct, Dialect, Reference, Strict
 from windowsfilter.wire.backuptar.operations import Add, Link, Mode, Operation, fields_of
+from windowsfilter.wire.sources import Readable
 from windowsfilter.wire.tar import TYPE_FILE, TYPE_SYMLINK, Body, TarEntry, TarSource
 
 _log = logging.getLogger(__name__)
@@ -37,12 +37,8 @@ _SPARSE_FILE = 0x200
 Report = Callable[[str], None]
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 def read_layer(
-    fileobj: _Readable, mode: Mode = Mode.CORRECT, *, report: Report | None = None
+    fileobj: Readable, mode: Mode = Mode.CORRECT, *, report: Report | None = None
 ) -> Iterator[Operation]:
     """The operations of a layer tar, in its order.
 
@@ -60,7 +56,7 @@ def read_layer(
 
 
 class _LayerReader:
-    def __init__(self, fileobj: _Readable, dialect: Dialect) -> None:
+    def __init__(self, fileobj: Readable, dialect: Dialect) -> None:
         self._dialect = dialect
         self._source = TarSource(fileobj, limits=dialect.limits, as_reference=dialect.as_reference)
         self._next: TarEntry | None = None

@@ -23,7 +23,6 @@ from windowsfilter.wire.backuptar.entries import (
     DATA_SUFFIX,
     MODE_LINK,
     MODE_REGULAR,
-    Readable,
     SupportsSeek,
     can_seek,
     data_pieces,
@@ -34,6 +33,7 @@ from windowsfilter.wire.backuptar.entries import (
 from windowsfilter.wire.backuptar.names import name_bytes
 from windowsfilter.wire.backuptar.operations import TarFields
 from windowsfilter.wire.backuptar.reference_streams import ReferenceStreams
+from windowsfilter.wire.sources import Readable
 from windowsfilter.wire.tar import TYPE_FILE, TYPE_SYMLINK, Member, TarWriter
 
 # What the reference reads whole into memory; beyond this nobody can mean it.

@@ -11,20 +11,17 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from windowsfilter.errors import FormatError, LimitExceeded
 from windowsfilter.wire.backupstream import BackupStreamError, StreamHeader, StreamId
+from windowsfilter.wire.sources import Readable, reader_of
 
 _FIXED: Final = struct.Struct("<IIqI")  # id, attributes, size, name size in bytes
 _OFFSET: Final = struct.Struct("<q")
 _MAX_NAME = 1 << 20  # the reference allocates whatever the header says
 _MAX_POSITION = (1 << 63) - 1
 _PIECE_BYTES = 1 << 20
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class ReferenceStreams:
@@ -35,12 +32,12 @@ class ReferenceStreams:
 
     def __init__(
         self,
-        source: _Readable,
+        source: Readable,
         *,
         seek: Callable[[int, int], object] | None = None,
         size: int = 0,
     ) -> None:
-        self._read = source.read
+        self._read = reader_of(source)
         self._seek = seek
         self._size = size
         self._left = 0

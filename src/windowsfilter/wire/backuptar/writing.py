@@ -19,7 +19,6 @@ from windowsfilter.ntfs.names import check_component, is_reserved_device
 from windowsfilter.wire import whiteouts
 from windowsfilter.wire.backuptar import correct_export, reference_export
 from windowsfilter.wire.backuptar.entries import (
-    Readable,
     Writable,
     basic_member,
     can_seek,
@@ -28,6 +27,7 @@ from windowsfilter.wire.backuptar.entries import (
 from windowsfilter.wire.backuptar.names import name_bytes, refusal
 from windowsfilter.wire.backuptar.operations import Mode, TarFields
 from windowsfilter.wire.backuptar.times import CORRECT_CLOCK, GO_CLOCK
+from windowsfilter.wire.sources import Readable, reader_of
 from windowsfilter.wire.tar import TYPE_HARD_LINK, Member, TarWriter
 
 _log = logging.getLogger(__name__)
@@ -196,5 +196,6 @@ class _Memory(io.BytesIO):
 
 
 def _copy(stream: Readable, kept: BinaryIO) -> None:
-    while piece := stream.read(_PIECE_BYTES):
+    read = reader_of(stream)
+    while piece := read(_PIECE_BYTES):
         kept.write(piece)

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol
 
 from windowsfilter.errors import FormatError, UsageError
+from windowsfilter.wire.sources import Readable, reader_of
 from windowsfilter.wire.tar.entry import Limits, TarEntry
 from windowsfilter.wire.tar.reader import TarReader
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class TarSource:
@@ -23,13 +19,13 @@ class TarSource:
 
     def __init__(
         self,
-        stream: _Readable,
+        stream: Readable,
         chunk_size: int = 1 << 20,
         *,
         limits: Limits | None = None,
         as_reference: bool = False,
     ) -> None:
-        self._stream = stream
+        self._read = reader_of(stream)
         self._chunk_size = chunk_size
         self._reader = TarReader(limits, as_reference=as_reference)
         self._chunk = b""
@@ -57,7 +53,7 @@ class TarSource:
         if self._over:
             return False
         self._chunk_at = self._reader.offset
-        self._chunk = self._stream.read(self._chunk_size)
+        self._chunk = self._read(self._chunk_size)
         if not self._chunk:
             self._over = True
             self._reader.close()
@@ -148,7 +144,7 @@ class Body:
 
 
 def read_entries(
-    stream: _Readable,
+    stream: Readable,
     chunk_size: int = 1 << 20,
     *,
     limits: Limits | None = None,

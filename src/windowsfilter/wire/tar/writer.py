@@ -11,9 +11,10 @@ from __future__ import annotations
 import posixpath
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from windowsfilter.errors import FormatError
+from windowsfilter.wire.sources import Readable, reader_of
 from windowsfilter.wire.tar import pax
 from windowsfilter.wire.tar.checksum import byte_sum
 from windowsfilter.wire.tar.entry import (
@@ -65,10 +66,6 @@ _HEADER_ONLY: Final = frozenset(range(TYPE_HARD_LINK, TYPE_FIFO + 1))
 _NOT_ASCII: Final = bytes((0, *range(0x80, 0x100)))
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 class _Writable(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
@@ -88,7 +85,7 @@ class TarWriter:
         """Bytes written so far."""
         return self._offset
 
-    def add(self, member: Member, body: Iterable[bytes] | bytes | _Readable = b"") -> None:
+    def add(self, member: Member, body: Iterable[bytes] | bytes | Readable = b"") -> None:
         """Write one member. `body` is its data: bytes, pieces of them, or an open file.
 
         Raises FormatError for what a tar of this kind cannot say, and for a body that has not
@@ -281,12 +278,13 @@ def _ascii(text: bytes) -> bytes:
     return text if _is_ascii(text) else text.translate(None, _NOT_ASCII)
 
 
-def _pieces(body: Iterable[bytes] | bytes | _Readable) -> Iterator[bytes]:
+def _pieces(body: Iterable[bytes] | bytes | Readable) -> Iterator[bytes]:
     if isinstance(body, bytes | bytearray | memoryview):
         if body:
             yield bytes(body)
-    elif isinstance(body, Iterable) and not hasattr(body, "read"):
-        yield from body
-    else:
-        while piece := body.read(_READ_SIZE):
+    elif hasattr(body, "read"):  # before what files are, too: iterables of lines
+        read = reader_of(cast("Readable", body))
+        while piece := read(_READ_SIZE):
             yield piece
+    else:
+        yield from body

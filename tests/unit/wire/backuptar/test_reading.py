@@ -15,7 +15,7 @@ from tests.support.tar_blocks import file, header, pax
 from windowsfilter.errors import FormatError, UsageError
 from windowsfilter.ntfs.filetime import UNIX_EPOCH
 from windowsfilter.wire.backupstream import BackupStreamReader
-from windowsfilter.wire.backuptar import Add, Link, Mode, Remove, read_layer
+from windowsfilter.wire.backuptar import Add, LayerTarWriter, Link, Mode, Remove, read_layer
 from windowsfilter.wire.tar import Member, TarWriter
 
 NS = 1_480_000_000_000_000_000
@@ -129,6 +129,17 @@ def test_a_stream_left_unread_is_stepped_over_and_cannot_be_read_later() -> None
     assert isinstance(found[0], Add)
     with pytest.raises(UsageError, match="after the next operation"):
         found[0].read_stream()
+
+
+def test_a_source_that_does_not_block_is_no_empty_layer() -> None:
+    class Waiting:
+        def read(self, size: int, /) -> bytes | None:
+            return None
+
+    with pytest.raises(UsageError, match="does not block"):
+        next(read_layer(Waiting()))
+    with pytest.raises(UsageError, match="does not block"):
+        LayerTarWriter(io.BytesIO()).add("a", 0, INFO, Waiting())
 
 
 def test_errors_come_out_of_the_iteration_behind_what_preceded_them() -> None:
