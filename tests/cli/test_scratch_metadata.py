@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import windows_entries
-from tests.support.chains import tar
+from tests.support.chains import folder, tar
 from tests.support.command import Command, write_layout
 from windowsfilter.ntfs.security import SecurityDescriptor
 
@@ -65,6 +65,22 @@ def test_acl_inherits_and_changes_owners(work: Command) -> None:
     assert work.ok("scratch", "acl", "work", "made").text.startswith("O:S-1-5-21-1-2-3-512G:BA")
     work.ok("scratch", "acl", "work", "made", "--inherited", "-r")
     assert work.ok("scratch", "acl", "work", "made/new").text.endswith(inherited + "\n")
+
+
+def test_a_descriptor_too_large_to_be_inherited_is_refused_naming_the_entry(
+    command: Command, tmp_path: Path
+) -> None:
+    # Generic rights come down twice to a directory: as they act there, and for those below.
+    aces = "".join(f"(A;OICI;GA;;;S-1-5-21-1-2-3-{number})" for number in range(1, 1700))
+    large = SecurityDescriptor.from_sddl(f"O:SYG:SYD:P{aces}").build()
+    layer = tar([folder("Files"), folder("Files/made", sd=large), folder("Files/made/old")])
+    command.ok("load", write_layout(tmp_path / "oci", layer))
+    command.ok("scratch", "create", "work", "demo:1")
+    command.ok("scratch", "mkdir", "work", "made/new")
+    for arguments in (["made/old", "--inherited"], ["made/new"]):
+        done = command("scratch", "acl", "work", *arguments)
+        assert done.code == 2
+        assert f"Files/{arguments[0]}" in done.err
 
 
 @pytest.mark.parametrize(

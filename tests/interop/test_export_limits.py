@@ -281,3 +281,17 @@ def test_the_same_image_gives_the_same_volume(store: Store, tmp_path: Path) -> N
         image.export_ntfs(tmp_path / name)
     one, two = ((tmp_path / name).read_bytes()[:512] for name in ("one", "two"))
     assert one == two  # the boot sector, with the serial number
+
+
+def test_a_descriptor_too_large_to_be_inherited_is_refused_or_listed(
+    store: Store, tmp_path: Path
+) -> None:
+    # Generic rights come down twice to a directory: as they act there, and for those below.
+    aces = "".join(f"(A;OICI;GA;;;S-1-5-21-1-2-3-{number})" for number in range(1, 1700))
+    large = SecurityDescriptor.from_sddl(f"O:SYG:SYD:P{aces}").build()
+    image = load(store, tmp_path, folder("Files/made", sd=large), folder("Files/made/old"))
+    with pytest.raises(UsageError, match="Files/made/old: a security descriptor that cannot"):
+        image.export_ntfs(tmp_path / "out")
+    # ntfssecaudit fails at the large one, so this volume is not checked with it.
+    made = image.export_ntfs(tmp_path / "out", skip_unsupported=True)
+    assert [lost.path for lost in made.not_carried] == [b"Files/made/old"]

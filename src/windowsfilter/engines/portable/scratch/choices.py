@@ -158,9 +158,13 @@ def _inherited(subject: Subject, before: SecurityDescriptor | None) -> SecurityD
     parent = _descriptor(subject.path.rpartition(b"/")[0], subject.parent)
     if parent is None:
         return None
-    return new_descriptor(
-        parent,
-        is_directory=subject.is_directory,
-        owner=(before and before.owner) or NEW_OWNER,
-        group=(before and before.group) or NEW_GROUP,
-    )
+    try:
+        return new_descriptor(
+            parent,
+            is_directory=subject.is_directory,
+            owner=(before and before.owner) or NEW_OWNER,
+            group=(before and before.group) or NEW_GROUP,
+        )
+    except FormatError as error:
+        reason = f"would inherit a descriptor that cannot be: {error}"
+        raise ScratchRefused(subject.path, reason) from error

@@ -317,7 +317,10 @@ class VolumeWriter:
             self._refuse(slot, f"a security descriptor that cannot be used: {error}")
         if slot != self._plan.root:
             parent = self._tree.parents[slot]
-            inherited = self._entries.inherited(parent, is_directory=is_directory)
+            try:
+                inherited = self._entries.inherited(parent, is_directory=is_directory)
+            except FormatError:  # too large to be: then it has what ntfs-3g gave it
+                return
             self._set(descriptor, _ACL, inherited)
 
     def _set_attributes(self, descriptor: int, slot: int, *, is_directory: bool) -> None:
