@@ -145,6 +145,17 @@ def test_touch_makes_files_when_it_is_asked_to(work: Command) -> None:
     assert found["last_write_time"] == found["last_access_time"] > 133_000_000_000_000_000
 
 
+@pytest.mark.parametrize("change", [["acl"], ["attrib", "+h"], ["touch"], ["touch", "--create"]])
+@pytest.mark.parametrize("path", ["eas:stream", "eas:new", "nothing:new"])
+def test_streams_have_no_metadata_and_are_not_made_for_it(
+    work: Command, path: str, change: list[str]
+) -> None:
+    done = work("scratch", change[0], "work", path, *change[1:])
+    assert done.code == 2
+    assert "name the file it belongs to" in done.err
+    assert work.ok("scratch", "diff", "work").lines == []
+
+
 def test_a_mounted_scratch_is_not_changed_behind_the_kernels_back(
     work: Command, tmp_path: Path
 ) -> None:

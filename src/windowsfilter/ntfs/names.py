@@ -16,6 +16,7 @@ from windowsfilter.ntfs import upcase
 MAX_UNITS = 255
 """16-bit units in one component: NTFS stores the length in one byte."""
 
+_DATA_TYPE = b":$DATA"
 _FORBIDDEN = re.compile(rb'[\x00-\x1f<>:"|?*\\/]')
 # COM0 and LPT0 are not devices; the superscript digits are.
 _DEVICE = re.compile(
@@ -79,6 +80,12 @@ def check_component(leaf: bytes) -> str | None:
     if units > MAX_UNITS:
         return f"has {units} UTF-16 units, {MAX_UNITS} is the limit"
     return None
+
+
+def plain_stream(name: bytes) -> bytes:
+    """A stream's name without the type that Windows puts behind those of data streams, `:$DATA`."""
+    size = len(_DATA_TYPE)
+    return name[:-size] if name[-size:].upper() == _DATA_TYPE else name
 
 
 def is_reserved_device(leaf: bytes) -> bool:

@@ -269,7 +269,7 @@ class Scratch:
         choice = choices.times(creation=creation, access=access, write=write, change=change)
         with self._editing(change=True) as editor:
             name = _name(path, view)
-            if create and not editor.exists(name):
+            if create and b":" not in name and not editor.exists(name):
                 editor.write(name, b"")
             editor.metadata.change(name, choice, recursive=recursive)
 

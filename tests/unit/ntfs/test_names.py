@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from windowsfilter.ntfs import upcase
-from windowsfilter.ntfs.names import check_component, fold, is_reserved_device, utf16_units
+from windowsfilter.ntfs.names import (
+    check_component,
+    fold,
+    is_reserved_device,
+    plain_stream,
+    utf16_units,
+)
 
 FOLDED = {
     "ASCII": (b"Files/Windows/x.dll", b"FILES/WINDOWS/X.DLL"),
@@ -27,6 +33,24 @@ FOLDED = {
 def test_fold_compares_as_ntfs_does(name, key):
     assert fold(name) == key
     assert fold(key) == key
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        (b"s", b"s"),
+        (b"s:$DATA", b"s"),
+        (b"s:$data", b"s"),
+        (b":s:$Data", b":s"),
+        (b":$DATA", b""),
+        (b"$DATA", b"$DATA"),
+        (b"s:$DATA:$DATA", b"s:$DATA"),
+        (b"s:$INDEX_ALLOCATION", b"s:$INDEX_ALLOCATION"),
+        (b"", b""),
+    ],
+)
+def test_the_type_of_a_data_stream_is_no_part_of_its_name(name, plain):
+    assert plain_stream(name) == plain
 
 
 def test_the_table_is_what_mkntfs_writes(tmp_path: Path):

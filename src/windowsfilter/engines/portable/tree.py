@@ -25,13 +25,12 @@ from windowsfilter.engines.portable.index import (
     RecordFlag,
     iter_records,
 )
-from windowsfilter.ntfs.names import fold
+from windowsfilter.ntfs.names import fold, plain_stream
 
 ROOT = 0
 _IMPLIED = -1
 _LAYER_SHIFT = 32
 _RECORD_MASK = (1 << _LAYER_SHIFT) - 1
-_DATA_SUFFIX = b":$DATA"
 
 # Plain ints: comparing with an IntEnum member costs a method call for each of 100,000s of entries.
 _DIRECTORY = int(Kind.DIRECTORY)
@@ -146,7 +145,7 @@ class Tree:
 
     def stream(self, slot: int, name: bytes) -> tuple[int, int] | None:
         """(layer, record number) of one stream by its name in any case, with or without $DATA."""
-        found = self._streams.get(self.inode(slot), {}).get(fold(_plain_stream(name)))
+        found = self._streams.get(self.inode(slot), {}).get(fold(plain_stream(name)))
         return None if found is None else (found[1] >> _LAYER_SHIFT, found[1] & _RECORD_MASK)
 
     def link_count(self, slot: int) -> int:
@@ -338,12 +337,5 @@ class Tree:
                 reason = "stream of a file that does not exist"
                 self.problems.append(Problem(layer, ref & _RECORD_MASK, path, reason))
                 continue
-            name = _plain_stream(name)
+            name = plain_stream(name)
             self._streams.setdefault(self.inode(owner), {})[fold(name)] = (name, ref)
-
-
-def _plain_stream(name: bytes) -> bytes:
-    """A stream's name without the type that Windows appends to data streams."""
-    if name.upper().endswith(_DATA_SUFFIX):
-        return name[: -len(_DATA_SUFFIX)]
-    return name

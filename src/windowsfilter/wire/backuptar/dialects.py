@@ -16,7 +16,7 @@ from windowsfilter.errors import FormatError, LimitExceeded
 from windowsfilter.ntfs.basic_info import BasicInfo
 from windowsfilter.ntfs.eas import ExtendedAttribute
 from windowsfilter.ntfs.filetime import UNIX_EPOCH
-from windowsfilter.ntfs.names import check_component, fold, is_reserved_device
+from windowsfilter.ntfs.names import check_component, fold, is_reserved_device, plain_stream
 from windowsfilter.ntfs.reparse import ReparsePoint, link_point
 from windowsfilter.ntfs.security import SecurityDescriptor
 from windowsfilter.wire import whiteouts
@@ -230,9 +230,7 @@ class Correct:
             path, before = entry.name, owner.name + b":"  # of `d/` it may be `d/:name`
             if not path.startswith(before):
                 return None
-        name = path[len(before) :]
-        if fold(name).endswith(_DATA_SUFFIX):
-            name = name[: -len(_DATA_SUFFIX)]
+        name = plain_stream(path[len(before) :])
         if not name or b":" in name or b"/" in name or b"\\" in name or b"\0" in name:
             raise FormatError(f"stream of the name {name[:200]!r}")
         return name_text(b":" + name + _DATA_SUFFIX)

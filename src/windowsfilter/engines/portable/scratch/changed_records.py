@@ -15,6 +15,7 @@ from windowsfilter.engines.portable.scratch.upper import ScratchRefused, UpperEn
 from windowsfilter.engines.portable.shown_metadata import ea_attribute
 from windowsfilter.errors import FormatError
 from windowsfilter.ntfs import filetime
+from windowsfilter.ntfs.attributes import FileAttribute
 from windowsfilter.ntfs.eas import ExtendedAttribute, build_list
 from windowsfilter.ntfs.reparse import ReparsePoint
 from windowsfilter.ntfs.security import SecurityDescriptor
@@ -71,6 +72,21 @@ def set_changes(path: bytes, hand: ByHand) -> dict[bytes, bytes | None]:
                 path, f"has a windows.sd attribute that is no security descriptor: {error}"
             ) from error
     return changes
+
+
+def check_attributes(path: bytes, attributes: int, entry: UpperEntry) -> None:
+    """Refuse a file that says it is a directory, or the other way round; links are either.
+
+    Importers go by the attribute: the file would become a directory, and its data be lost.
+    """
+    if entry.kind is UpperKind.SYMLINK:
+        return
+    is_directory = entry.kind is UpperKind.DIRECTORY
+    if bool(attributes & FileAttribute.DIRECTORY) != is_directory:
+        raise ScratchRefused(
+            path,
+            f"is a {entry.kind.value}, but its windows.attr or windows.set attribute says otherwise",
+        )
 
 
 def ea_changes(

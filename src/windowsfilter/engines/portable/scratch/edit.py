@@ -37,13 +37,11 @@ from windowsfilter.engines.portable.scratch.walk import identity, upper_files
 from windowsfilter.engines.portable.tree import ROOT, Tree
 from windowsfilter.errors import AlreadyExists, EntryNotFound, HostError, UsageError
 from windowsfilter.layers.durable import delete_tree
-from windowsfilter.ntfs.names import check_component, fold
+from windowsfilter.ntfs.names import check_component, fold, plain_stream
 from windowsfilter.wire import whiteouts
 
 STAGING = "staging"
 """Folder beside an upper directory, there while it is edited."""
-
-_DATA_SUFFIX = b":$DATA"
 
 
 class ScratchEditor:
@@ -315,7 +313,7 @@ class ScratchEditor:
             with self._root.reopen(mark.directory) as place:
                 for entry in place.entries():
                     owner, _, name = entry.name.partition(b":")
-                    if fold(_plain(name)) == fold(mark.name) and fold(owner) == found.key:
+                    if fold(plain_stream(name)) == fold(mark.name) and fold(owner) == found.key:
                         yield place, entry, mark
 
     @contextmanager
@@ -491,14 +489,8 @@ def _split_stream(path: bytes) -> tuple[bytes, bytes]:
     owner, colon, stream = leaf.partition(b":")
     if not colon:
         return path, b""
-    stream = _plain(stream)
+    stream = plain_stream(stream)
     return above + slash + owner, b"" if stream == b"$DATA" or not stream else stream
-
-
-def _plain(stream: bytes) -> bytes:
-    if fold(stream).endswith(_DATA_SUFFIX):
-        return stream[: -len(_DATA_SUFFIX)]
-    return stream
 
 
 def _missing(operation: str, path: bytes) -> EntryNotFound:

@@ -18,13 +18,11 @@ from windowsfilter.engines.portable.scratch.upper import (
     UpperKind,
     shown,
 )
-from windowsfilter.ntfs.names import check_component, fold, utf16_units
+from windowsfilter.ntfs.names import check_component, fold, plain_stream, utf16_units
 from windowsfilter.wire import whiteouts
 
 MAX_PATH_UNITS = 32_767
 TOP_LEVEL = (b"FILES", b"HIVES", b"UTILITYVM")
-
-_DATA_SUFFIX = b":$DATA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +181,7 @@ class _Directory:
         """Row 38: what stands behind the colon must be one stream's name."""
         name = found.entry.name
         owner, _, stream = name.partition(b":")
-        if fold(stream).endswith(_DATA_SUFFIX):
-            stream = stream[: -len(_DATA_SUFFIX)]
+        stream = plain_stream(stream)
         if not owner or not stream or b":" in stream or check_stream(stream) is not None:
             raise ScratchRefused(found.path, "is neither a file name nor FILE:STREAM to Windows")
         if found.entry.kind not in (UpperKind.FILE, UpperKind.WHITEOUT):

@@ -17,6 +17,7 @@ from windowsfilter.engines.portable.scratch.below import Below
 from windowsfilter.engines.portable.scratch.by_hand import ByHand
 from windowsfilter.engines.portable.scratch.changed_records import (
     apply,
+    check_attributes,
     ea_changes,
     inherited,
     reparse_changes,
@@ -342,6 +343,8 @@ class MetadataOf:
         if hand.exactly.attributes is not None:
             attributes = hand.exactly.attributes
         changes.pop(FILE_ATTRIBUTES, None)
+        if (attributes ^ record.attributes) & _DIRECTORY:  # what a layer says of itself stays
+            check_attributes(path, attributes, entry)
         if attributes != record.attributes:
             changes[FILE_ATTRIBUTES] = b"%d" % attributes
         return changes | reparse
@@ -350,6 +353,7 @@ class MetadataOf:
 def _set_all(records: dict[bytes, bytes], path: bytes, entry: UpperEntry, hand: ByHand) -> None:
     """Put what was set into the records of something that has no origin."""
     apply(records, set_changes(path, hand))
+    check_attributes(path, attributes_of(records) or 0, entry)
     apply(records, ea_changes(path, hand, {}, ()))
     reparse = reparse_changes(path, hand, entry)
     if reparse:

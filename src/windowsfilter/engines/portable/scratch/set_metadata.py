@@ -235,6 +235,10 @@ class MetadataEditor:
 
     def _descend(self, path: bytes, stack: ExitStack) -> tuple[_Level, Merged]:
         """The directory that a path is in, and the name there; all is open until `stack` closes."""
+        if b":" in path:
+            raise EntryNotFound(
+                f"{shown(path)!r}: a stream has no metadata of its own; name the file it belongs to"
+            )
         root = stack.enter_context(self._root.reopen(b""))
         places = [Place(root)]
         metadata = self._described.of_root()

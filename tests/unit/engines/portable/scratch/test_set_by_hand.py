@@ -110,6 +110,7 @@ def test_new_files_and_directories_can_have_eas(work):
         (name(b"tab\t"), b"x", "refuses"),
         ("windows.sd", b"\x01\0\0\0", "no security descriptor"),
         ("windows.attr", b"\x01", "wrong length"),
+        ("windows.attr", b"\x30\0\0\0", "is a file, but"),
         ("windows.crtime", b"1234567", "wrong length"),
         ("windows.crtime", struct.pack("<q", -5), "Windows cannot hold"),
         ("windows.set", b"x" * 39, "wrong length"),
@@ -127,6 +128,14 @@ def test_what_no_file_can_have_is_refused_by_name(work, path, attribute, value, 
         work.tar()
     with pytest.raises(UsageError):
         work.changes() if path == "Files/eas" else work.tar()
+
+
+def test_a_directory_stays_one_to_windows(work):
+    with work.edited() as editor:
+        editor.mkdir(b"Files/made")
+    work.mark("Files/made", "windows.attr", b"\x22\0\0\0")
+    with pytest.raises(ScratchRefused, match="Files/made.*is a directory, but"):
+        work.tar()
 
 
 def test_a_descriptor_set_to_nothing_is_none(work):
