@@ -231,3 +231,23 @@ def test_damaged_metadata_is_refused_and_can_be_looked_at(command: Command, tmp_
     page = command.ok("stat", "demo:1", "descriptor").text
     assert "Problem:     its security descriptor cannot be used" in page
     assert "Security:    40 bytes, see --json\n" in page
+
+
+def test_damaged_descriptors_can_be_replaced_by_inherited_ones(
+    command: Command, tmp_path: Path
+) -> None:
+    layout = write_layout(tmp_path / "oci", tar(windows_entries.damaged_entries()))
+    command.ok("load", "--no-verify", layout)
+    command.ok("scratch", "create", "work", "demo:1")
+    command.ok("scratch", "acl", "work", "C:\\", "--sddl", "O:BAG:SYD:(A;OICI;FA;;;SY)")
+    assert command("scratch", "acl", "work", "descriptor").code == 2
+    for name in ("descriptor", "base64", "text"):
+        command.ok("scratch", "acl", "work", name, "--inherited")
+        shown = command.ok("scratch", "acl", "work", name).text
+        assert shown == "O:BAG:SYD:(A;ID;FA;;;SY)\n"
+    assert committed(command, "text")["sddl"] == "O:BAG:SYD:(A;ID;FA;;;SY)"
+
+
+def test_a_descriptor_that_says_nothing_is_not_shown_as_an_empty_line(work: Command) -> None:
+    work.ok("scratch", "acl", "work", "eas", "--sddl", "")
+    assert work.ok("scratch", "acl", "work", "eas").text == "empty\n"

@@ -69,7 +69,7 @@ def acl(
             if settings.out.json:
                 settings.out.document({"path": path, **documents.security(descriptor)})
             else:
-                settings.out.line("none" if descriptor is None else descriptor.to_sddl())
+                settings.out.line("none" if descriptor is None else descriptor.to_sddl() or "empty")
             return
         scratch.set_security(
             path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from windowsfilter.engines.portable.scratch.changed_records import NEW_GROUP, NEW_OWNER
@@ -31,12 +32,11 @@ def security(
     """
 
     def choose(subject: Subject) -> Setting | None:
-        before = None if descriptor is not None else _descriptor(subject.path, subject.metadata)
         after = descriptor
         if inherited:
-            after = _inherited(subject, before)
+            after = _inherited(subject)
         elif descriptor is None:
-            after = before
+            after = descriptor_of(subject)
         if owner is not None or group is not None:
             if after is None:
                 raise UsageError(
@@ -153,8 +153,11 @@ def _descriptor(path: bytes, metadata: Metadata) -> SecurityDescriptor | None:
     return None if data is None else SecurityDescriptor.parse(data)
 
 
-def _inherited(subject: Subject, before: SecurityDescriptor | None) -> SecurityDescriptor | None:
+def _inherited(subject: Subject) -> SecurityDescriptor | None:
     """What NTFS would give the entry if it were made now; who owns it stays."""
+    before = None
+    with suppress(ScratchRefused):  # of a damaged one nothing can stay
+        before = descriptor_of(subject)
     parent = _descriptor(subject.path.rpartition(b"/")[0], subject.parent)
     if parent is None:
         return None
