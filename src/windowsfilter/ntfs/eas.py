@@ -72,6 +72,16 @@ def parse_list(
     return tuple(found)
 
 
+def check(attribute: ExtendedAttribute) -> None:
+    """Raise FormatError for a name or a value that no list can hold."""
+    if len(attribute.name) > MAX_NAME:
+        raise FormatError(f"extended attribute with a name of {len(attribute.name)} bytes")
+    if len(attribute.value) > MAX_VALUE:
+        raise FormatError(
+            f"extended attribute {attribute.name!r} with a value of {len(attribute.value)} bytes"
+        )
+
+
 def build_list(attributes: Iterable[ExtendedAttribute]) -> bytes:
     """The list of these attributes, in their order; every entry padded, the last one too.
 
@@ -79,12 +89,8 @@ def build_list(attributes: Iterable[ExtendedAttribute]) -> bytes:
     """
     entries = []
     for attribute in attributes:
-        name, value = attribute.name, attribute.value
-        if len(name) > MAX_NAME:
-            raise FormatError(f"extended attribute with a name of {len(name)} bytes")
-        if len(value) > MAX_VALUE:
-            raise FormatError(f"extended attribute {name!r} with a value of {len(value)} bytes")
-        size = _HEADER.size + len(name) + 1 + len(value)
+        check(attribute)
+        size = _HEADER.size + len(attribute.name) + 1 + len(attribute.value)
         entries.append((size + (-size & 3), attribute))
     parts = []
     for number, (padded, attribute) in enumerate(entries, 1):

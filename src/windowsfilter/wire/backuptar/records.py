@@ -146,12 +146,17 @@ def has_eas(records: Records) -> bool:
 
 
 def standard_eas_of(records: Records) -> tuple[ExtendedAttribute, ...]:
-    """The extended attributes that known readers see, by the bytes of their names."""
-    return tuple(
-        ExtendedAttribute(key[len(EA_PREFIX) :], decode_base64(key, records[key]))
-        for key in sorted(records)
-        if key.startswith(EA_PREFIX)
-    )
+    """The extended attributes that known readers see, by the bytes of their names.
+
+    Raises FormatError for names and values that no list can hold.
+    """
+    found = []
+    for key in sorted(records):
+        if key.startswith(EA_PREFIX):
+            attribute = ExtendedAttribute(key[len(EA_PREFIX) :], decode_base64(key, records[key]))
+            eas.check(attribute)
+            found.append(attribute)
+    return tuple(found)
 
 
 def eas_of(records: Records) -> tuple[ExtendedAttribute, ...]:

@@ -95,6 +95,12 @@ def test_attributes_come_back_from_their_records(found: tuple[EA, ...]) -> None:
     assert has_eas(records) == bool(found)
 
 
+@pytest.mark.parametrize(("name", "size"), [(b"N" * 256, 1), (b"N", 65_536)])
+def test_attributes_that_no_list_can_hold_are_refused(name: bytes, size: int) -> None:
+    with pytest.raises(FormatError, match="extended attribute"):
+        eas_of({b"MSWINDOWS.xattr." + name: base64.b64encode(bytes(size))})
+
+
 def test_lists_that_contradict_the_records_known_readers_see_are_refused() -> None:
     records = eas_records((EA(b"A", b"1", NEED_EA),))
     for changed in (
