@@ -32,6 +32,8 @@ class TarSource:
         self._chunk_at = 0
         self._over = False
         self._found: deque[TarEntry] = deque()
+        self._error: FormatError | None = None
+        """A fault in the chunk at hand, for when what stands before it has been read."""
 
     def next_entry(self) -> TarEntry | None:
         """The next entry, None at the end.
@@ -50,6 +52,8 @@ class TarSource:
 
     def _advance(self) -> bool:
         """Read the next chunk; False at the end of the stream."""
+        if self._error is not None:
+            raise self._error
         if self._over:
             return False
         self._chunk_at = self._reader.offset
@@ -58,7 +62,10 @@ class TarSource:
             self._over = True
             self._reader.close()
             return False
-        self._found.extend(self._reader.feed(self._chunk))
+        try:
+            self._found.extend(self._reader.feed(self._chunk))
+        except FormatError as error:
+            self._error = error
         return True
 
     def read_at(self, offset: int, size: int) -> bytes:

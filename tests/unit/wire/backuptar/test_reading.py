@@ -163,6 +163,18 @@ def test_a_truncated_body_ends_the_stream_early_and_then_the_iteration() -> None
     assert error is not None and "truncated" in str(error)
 
 
+@pytest.mark.parametrize("most", [1 << 20, 700, 512, 100])
+def test_a_body_is_whole_however_near_the_fault_behind_it_is_read(most: int) -> None:
+    tar = _tar(_file(b"a", b"x" * 420))[:1024] + b"no header" * 100
+    found = read_layer(Pipe(tar, most))
+    first = next(found)
+    assert isinstance(first, Add)
+    assert first.read_stream() == stream(1, b"x" * 420)
+    with pytest.raises(FormatError, match="checksum") as caught:
+        next(found)
+    assert caught.value.offset == 1024
+
+
 def test_an_opaque_whiteout_removes_what_a_directory_has() -> None:
     gone = Member(name=b"Files/d/.wh.x/", typeflag=ord("5"))
     found, error = operations(_tar(_file(b"Files/d/.wh..wh..opq"), (gone, b"")))
